@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one source of truth of every setting: types, defaults, choices and descriptions.
+
+Role specs, role READMEs, the configuration reference and the JSON Schema are generated from these classes
+(`make generate`); `load.py` makes them from JSON. A source's own settings stand in its file, as a subclass of
+`Component`.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+NAME_RULE = "letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters"
+
+
+def setting(
+    description: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    secret: bool = False,
+    name: bool = False,
+    example: Any = None,
+    minimum: int | None = None,
+    pattern: str | None = None,
+) -> Any:
+    """Declare one setting.
+
+    A `secret` is kept in a file of its own, never in config.json. A `name` must follow NAME_RULE. `minimum` is for
+    numbers, `pattern` (a whole-match regular expression) for strings.
+    """
+    metadata = {
+        "description": description,
+        "secret": secret,
+        "name": name,
+        "example": example,
+        "minimum": minimum,
+        "pattern": pattern,
+    }
+    if isinstance(default, list | dict):
+        raise TypeError("give a tuple or a frozen class as a default")
+    return dataclasses.field(default=default, metadata=metadata, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A user's check: run in drills and after restores, against the restored data."""
+
+    name: str = setting("Name shown in reports.", name=True)
+    command: str = setting(
+        "Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored data: "
+        "`RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source adds.",
+        example='sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok',
+    )
+    timeout: int = setting("Seconds after which the check has failed.", default=300, minimum=1)
+
+
+@dataclass(frozen=True)
+class Component:
+    """What every source's components have in common."""
+
+    name: str = setting("Name of the component, unique on the host.", name=True)
+    accept_torn: bool = setting(
+        "Whether data that could not be captured at one instant (shown as `torn`) may count as good.", default=False
+    )
+    shrink_guard: int = setting(
+        "Per cent by which the component may shrink against its last good point before it is kept as *suspect*, "
+        "which evicts nothing until `restaura accept`. 100 turns the guard off.",
+        default=50,
+        minimum=0,
+    )
+    checks: tuple[Check, ...] = setting("Checks run against restored data, in drills and after restores.", default=())
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where points are kept."""
+
+    name: str = setting("Name of the store, unique on the host.", name=True)
+    type: Literal["restic", "dated"] = setting(
+        "`restic` keeps points deduplicated and encrypted; `dated` keeps plain files by date, readable with no tool "
+        "of ours.",
+        default="restic",
+    )
+    location: str = setting(
+        "An absolute directory, or `s3:https://ENDPOINT/BUCKET[/PREFIX]`.",
+        example="s3:https://s3.eu-central-1.amazonaws.com/acme-backups/web1",
+        pattern=r"(/.*|s3:https?://[^/\s]+/[^/\s]+(/.*)?)",
+    )
+    s3_access_key: str | None = setting("S3 access key id.", default=None, secret=True)
+    s3_secret_key: str | None = setting("S3 secret access key.", default=None, secret=True)
+    s3_region: str = setting("S3 region.", default="us-east-1")
+    password: str | None = setting(
+        "Password of a restic repository. Without one, it is generated on the host once and goes into the "
+        "recovery kit.",
+        default=None,
+        secret=True,
+    )
+    compression: Literal["zstd", "none"] = setting("How a dated store compresses (adds `.zst`).", default="zstd")
+    encrypt: bool = setting(
+        "Whether a dated store encrypts everything with age (adds `.age`). Artifacts that hold secrets are always "
+        "encrypted.",
+        default=False,
+    )
+    age_recipients: tuple[str, ...] = setting(
+        "Further age public keys that can open a dated store, beside the host's own key.",
+        default=(),
+        pattern=r"age1[a-z0-9]{58}",
+    )
+    host_segment: bool = setting("Whether a dated store has a folder for each host.", default=True)
+    plan_segment: bool = setting("Whether a dated store has a folder for each plan.", default=True)
+    host_may_delete: bool = setting(
+        "Whether this host may delete points. With `false`, retention runs elsewhere: `restaura prune` with another "
+        "credential.",
+        default=True,
+    )
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long points are kept, counted per component and per store. A point stays when any rule wants it."""
+
+    keep_last: int = setting("Keep this many newest points.", default=3, minimum=0)
+    keep_within: str = setting(
+        "Keep every point younger than this: a number and `h`, `d`, `w`, `m` (30 days) or `y` (365 days).",
+        default="",
+        pattern=r"(|[0-9]+[hdwmy])",
+        example="7d",
+    )
+    keep_daily: int = setting("Keep the newest point of this many days that have one.", default=7, minimum=0)
+    keep_weekly: int = setting("Keep the newest point of this many ISO weeks that have one.", default=4, minimum=0)
+    keep_monthly: int = setting("Keep the newest point of this many months that have one.", default=6, minimum=0)
+    floor: int = setting("Never keep fewer good points than this, whatever the other rules say.", default=2, minimum=1)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """How ingestion is held while components freeze. What is paused is resumed also after SIGKILL or a reboot."""
+
+    command: str = setting("Shell command that pauses ingestion.", example="systemctl stop ingest.service")
+    resume: str = setting("Shell command that resumes it; may run twice.", example="systemctl start ingest.service")
+    limit: int = setting("Seconds after which ingestion is resumed and the run fails.", default=300, minimum=1)
+
+
+SCHEDULE = (
+    r"(never|hourly|daily|weekly|monthly|([01][0-9]|2[0-3]):[0-5][0-9]|"
+    r"(mon|tue|wed|thu|fri|sat|sun) ([01][0-9]|2[0-3]):[0-5][0-9]|[0-9*/,-]+( [0-9*/,-]+){4})"
+)
+SCHEDULE_HELP = (
+    "`hourly`, `daily`, `weekly`, `monthly` (at a time drawn from the host's name), an exact time `23:00`, "
+    "`sun 03:30`, five cron fields, or `never`."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When which components go into which stores, and how long they stay there."""
+
+    name: str = setting("Name of the plan, unique on the host.", name=True)
+    components: tuple[str, ...] = setting("Names of components; empty means all of the host's.", default=())
+    stores: tuple[str, ...] = setting("Names of stores; empty means all of the host's.", default=())
+    schedule: str = setting(f"When cron runs it: {SCHEDULE_HELP}", default="daily", pattern=SCHEDULE)
+    timezone: str = setting(
+        "Time zone of point labels, as in `America/Sao_Paulo`; empty means the host's own. Cron itself always runs "
+        "in the host's.",
+        default="",
+    )
+    retention: Retention = setting("How long points are kept.", default=Retention())
+    fingerprint: Literal["content", "catalog"] = setting(
+        "`content` reads every value; `catalog` reads structure, counts and sizes, and is quicker. A run that a drill "
+        "will prove takes `content` whatever stands here.",
+        default="content",
+    )
+    drill: str = setting(
+        f"When the newest point is restored into a throw-away target: {SCHEDULE_HELP}",
+        default="weekly",
+        pattern=SCHEDULE,
+    )
+    verify: str = setting(
+        f"When stored bytes are read again, a part each time so that all are read within 30 days: {SCHEDULE_HELP}",
+        default="daily",
+        pattern=SCHEDULE,
+    )
+    pause: Pause | None = setting("How ingestion is held while components freeze.", default=None)
+    freeze_timeout: int = setting("Seconds a component may hold still; beyond it fails.", default=3600, minimum=1)
+    failure_command: str = setting(
+        "Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment has "
+        "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`.",
+        default="",
+    )
+    heartbeat_url: str | None = setting(
+        "URL fetched after every run that ended with exit code 0 (Healthchecks, Uptime Kuma …); `/fail` is not added.",
+        default=None,
+        secret=True,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The host's own settings."""
+
+    host: str = setting("Name of this host in stores: the inventory name.", name=True)
+    reserve_percent: int = setting("Per cent of a disk that no write of ours may use up.", default=10, minimum=0)
+    reserve_bytes: int = setting(
+        "Bytes of a disk that no write of ours may use up; the smaller of the two reserves holds.",
+        default=5_000_000_000,
+        minimum=0,
+    )
+    metrics_file: str = setting(
+        "Where metrics go for a node exporter's textfile collector, beside `/var/lib/restaura/restaura.prom`.",
+        default="",
+        pattern=r"(|/.+\.prom)",
+    )
+    log_days: int = setting("Days that logs are kept.", default=90, minimum=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything one host is told. `components` holds each source's own class."""
+
+    settings: Settings
+    stores: tuple[Store, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    components: tuple[Component, ...] = ()
+    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def store(self, name: str) -> Store:
+        """Return the store called `name` (KeyError when there is none: load.py has checked every reference)."""
+        return {one.name: one for one in self.stores}[name]
+
+    def component(self, name: str) -> Component:
+        """Return the component called `name` (KeyError when there is none)."""
+        return {one.name: one for one in self.components}[name]
+
+    def plan_components(self, plan: Plan) -> tuple[Component, ...]:
+        """Return the components of a plan, in the order of their declaration."""
+        return tuple(one for one in self.components if not plan.components or one.name in plan.components)
+
+    def plan_stores(self, plan: Plan) -> tuple[Store, ...]:
+        """Return the stores of a plan, in the order of their declaration."""
+        return tuple(one for one in self.stores if not plan.stores or one.name in plan.stores)

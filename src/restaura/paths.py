@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things are on a host, and how files there are written so that a power cut leaves the old or the new."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The program's places below `root` (`/` unless a test or `RESTAURA_ROOT` says otherwise)."""
+
+    root: Path = Path("/")
+
+    @classmethod
+    def from_environment(cls) -> "Paths":
+        """Take `root` from RESTAURA_ROOT, so that tests and the plan of a bare host touch no real configuration."""
+        return cls(Path(os.environ.get("RESTAURA_ROOT", "/")))
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc/restaura"
+
+    @property
+    def config(self) -> Path:
+        return self.etc / "config.json"
+
+    @property
+    def keys(self) -> Path:
+        return self.etc / "keys"
+
+    @property
+    def cron(self) -> Path:
+        return self.root / "etc/cron.d/restaura"
+
+    @property
+    def var(self) -> Path:
+        return self.root / "var/lib/restaura"
+
+    @property
+    def journal(self) -> Path:
+        return self.var / "journal"
+
+    @property
+    def locks(self) -> Path:
+        return self.var / "locks"
+
+    @property
+    def spool(self) -> Path:
+        return self.var / "spool"
+
+    @property
+    def cache(self) -> Path:
+        return self.var / "cache"
+
+    @property
+    def kept(self) -> Path:
+        """Records of the copies that `undo` swaps back."""
+        return self.var / "kept"
+
+    @property
+    def state(self) -> Path:
+        return self.var / "state.json"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.var / "catalogue.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.var / "restaura.prom"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "var/log/restaura"
+
+    def own(self) -> list[Path]:
+        """What a backup of trees must leave out: the program's own keys, state and logs."""
+        return [self.etc, self.var, self.logs]
+
+
+def private_dir(path: Path) -> Path:
+    """Make `path` (and parents) a directory that root alone reads, and return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` with `data` so that a crash leaves the old or the new content, never a part."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_dir(path.parent)
+
+
+def sync_dir(path: Path) -> None:
+    """Flush a directory's own entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Child processes: always with a clean environment, never outliving this one, their errors kept short and whole."""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
+
+from restaura.errors import RestauraError
+from restaura.host import environment
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+ERROR_CHARACTERS = 2000
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this child when the thread that made it dies, also by SIGKILL (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """A running child with its standard error collected in an unlinked file, so that it can never block on it."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | bytes],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = subprocess.PIPE,
+        user: str | None = None,
+        cwd: str | None = None,
+    ) -> None:
+        """Start `argv`. `env` is added to the clean environment; `user` is a local account to become (as root)."""
+        self.argv = argv
+        self._errors = tempfile.TemporaryFile()
+        account = pwd.getpwnam(user) if user else None
+        extra = {"HOME": account.pw_dir, "USER": account.pw_name} if account else {}
+        try:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                argv,
+                env=environment(**extra, **(env or {})),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._errors,
+                cwd=cwd or "/",
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        except FileNotFoundError as error:
+            self._errors.close()
+            raise RestauraError(
+                f"the program {_text(argv[0])} is not installed", fix="ansible-playbook setup_backup.yml"
+            ) from error
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        """The pipe to the child (started with stdin=PIPE)."""
+        if self.process.stdin is None:
+            raise ValueError("the child has no pipe on its standard input")
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The pipe from the child."""
+        if self.process.stdout is None:
+            raise ValueError("the child has no pipe on its standard output")
+        return self.process.stdout
+
+    def errors(self) -> str:
+        """Return the end of what the child wrote to standard error so far."""
+        end = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, end - ERROR_CHARACTERS))
+        return self._errors.read().decode(errors="replace").strip()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code (negative: the signal that ended it)."""
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill the child and everything it started, and reap it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Kill the child if it still runs, and free its pipes."""
+        if self.process.poll() is None:
+            self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._errors.close()
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run(
+    argv: Sequence[str | bytes],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    user: str | None = None,
+    cwd: str | None = None,
+    timeout: float | None = None,
+    accept: Sequence[int] = (0,),
+) -> tuple[int, bytes, str]:
+    """Run `argv` to its end and return exit code, standard output and the end of standard error.
+
+    Raises RestauraError, with standard error, for an exit code not in `accept` or when `timeout` seconds are over.
+    """
+    with tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        with Child(argv, env=env, stdin=given, user=user, cwd=cwd) as child:
+            try:
+                out, _ = child.process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise RestauraError(f"{_text(argv[0])} did not end within {timeout} seconds") from None
+            if child.process.returncode not in accept:
+                raise RestauraError(failure(argv, child.process.returncode, child.errors()))
+            return child.process.returncode, out, child.errors()
+
+
+def failure(argv: Sequence[str | bytes], code: int, errors: str) -> str:
+    """Return one sentence for a child that failed."""
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"{_text(argv[0])} {how}" + (f": {errors}" if errors else "")
+
+
+@contextlib.contextmanager
+def reading(
+    argv: Sequence[str | bytes],
+    *,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    accept: Sequence[int] = (0,),
+) -> Iterator[IO[bytes]]:
+    """Yield the standard output of `argv`; on leaving, RestauraError unless it was read to its end and exited well.
+
+    A body that leaves before the end has the child killed and no error raised for that.
+    """
+    with Child(argv, env=env, user=user, stdin=stdin) as child:
+        yield child.stdout
+        if child.stdout.read(1):
+            child.kill()
+            return
+        code = child.wait()
+        if code not in accept:
+            raise RestauraError(failure(argv, code, child.errors()))
+
+
+def _text(value: str | bytes) -> str:
+    return os.fsdecode(value)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract of a source, and the registry: every module of this folder with a `SOURCE` is one kind of source."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from restaura.point import ComponentRecord, Consistency, Depth, Fingerprint
+from restaura.trees import Index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from restaura.config.schema import Component
+    from restaura.host import Host
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An artifact that is one stream of bytes.
+
+    `open` yields a readable binary stream; leaving the context raises SourceError when the producer failed, and the
+    pipeline leaves it *before* it commits any store's copy. `secret` streams are never stored in the clear.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    secret: bool = False
+    expected_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An artifact that is a file tree: exactly the entries of `index`, found below `base`.
+
+    Entry paths are relative to `base`. A store keeps the tree in its own way; what it kept is settled against
+    the index afterwards (`trees.settle`), so the index that is stored says what this store holds.
+    """
+
+    name: str
+    base: "Path"
+    index: Index
+    secret: bool = False
+
+
+Artifact = Stream | Tree
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a source says of itself before anything is touched.
+
+    `problems` are (what, fix) pairs that stop the component; `warnings` are told and do not stop it. `bytes` is the
+    expected size of a copy, 0 when unknown.
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    consistency: Consistency | None = None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was captured, known once the last artifact was copied."""
+
+    fingerprint: Fingerprint
+    consistency: Consistency
+    notes: list[str] = field(default_factory=list)
+
+
+class Frozen(Protocol):
+    """A component that holds still."""
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Yield the artifacts; each is copied whole before the next is asked for, so what it held can be released."""
+
+    def outcome(self, indexes: Mapping[str, Index]) -> Outcome:
+        """Return what one store captured; `indexes` are that store's settled indexes by tree artifact name."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a restore goes: `live`, `dir` (value: a path), `name` (value: another name), `scratch` (a drill).
+
+    `data` is the source's own: what `scratch` made, which parts were asked for (`paths`, `databases`).
+    """
+
+    kind: str
+    value: str = ""
+    paths: Sequence[str] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Restored data that stands beside the live data. `data` is JSON, and enough to compare, swap or remove it."""
+
+    target: Target
+    data: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+class PointReader(Protocol):
+    """One component of one point, as one store holds it. Every read is checked against the signed manifest."""
+
+    @property
+    def point_id(self) -> str: ...
+
+    @property
+    def component(self) -> ComponentRecord: ...
+
+    def names(self) -> list[str]:
+        """Return the names of the artifacts, tree indexes left out."""
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Yield a stream artifact; leaving the context after the last byte raises DamagedError on a wrong hash."""
+
+    def index(self, name: str) -> Index:
+        """Return the settled index of the tree artifact `name`."""
+
+    def restore_tree(self, name: str, destination: "Path", paths: Sequence[str] | None = None) -> None:
+        """Unpack the tree `name` (or the entries at and below `paths`) into the existing empty `destination`."""
+
+
+class Source(Protocol):
+    """One configured source on this host: built from its options for each run, and thrown away after it."""
+
+    def probe(self) -> Probe:
+        """Say whether the source answers and what is missing; change nothing."""
+
+    def prepare(self, depth: Depth) -> None:
+        """Do the long work that needs no stillness (scanning, copying SQLite files, a first pass)."""
+
+    def freeze(self, depth: Depth) -> AbstractContextManager[Frozen]:
+        """Hold still; leaving the context always lets go and cleans up."""
+
+    def scratch(self) -> AbstractContextManager[Target]:
+        """Make a throw-away target for a drill, and remove it."""
+
+    def stage(self, point: PointReader, target: Target) -> Staged:
+        """Build the point's data at or beside `target`; live data is untouched. Everything is journaled first."""
+
+    def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
+        """Fingerprint what was staged, with the algorithm of `Frozen.outcome`."""
+
+    def busy(self, staged: Staged) -> list[str]:
+        """Name what holds the live data open (processes, sessions) and keeps a swap from being safe."""
+
+    def plan_swap(self, staged: Staged) -> dict[str, Any]:
+        """Return the JSON record of a swap that is about to happen: enough for swap, undo and discard."""
+
+    def checks(self, staged: Staged) -> dict[str, str]:
+        """Return the environment that tells the user's checks where the restored data is (`RESTAURA_…`)."""
+
+    @staticmethod
+    def swap(record: dict[str, Any]) -> None:
+        """Put the staged data where the live data is, keeping the latter. Idempotent over its record."""
+
+    @staticmethod
+    def undo(record: dict[str, Any]) -> None:
+        """Swap back, keeping both sides. Idempotent, also over a swap that was cut off half-way."""
+
+    @staticmethod
+    def discard(record: dict[str, Any]) -> None:
+        """Delete the side that is not live. Idempotent."""
+
+    @staticmethod
+    def take_back(act: str, data: dict[str, Any]) -> None:
+        """Finish or undo what a dead process left half done: `act` and `data` are what it journaled. Idempotent."""
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of source: its name, its options, how it is made, and the packages it needs on a host."""
+
+    name: str
+    options: "type[Component]"
+    make: "Callable[[Any, Host], Source]"
+    packages: tuple[str, ...] = ()
+
+
+@cache
+def registry() -> dict[str, SourceKind]:
+    """Return every kind of source by name: the modules of this folder that have a `SOURCE`."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        kind = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
+        if isinstance(kind, SourceKind):
+            found[kind.name] = kind
+    return found

@@ -82,10 +82,10 @@ class Journal:
         self._save(newer)
         return newer
 
-    def settle(self, debt: Debt) -> None:
-        """Strike a debt out: its act was taken back or is no longer ours."""
+    def settle(self, debt: Debt | str) -> None:
+        """Strike a debt (or the one of that id) out: its act was taken back or is no longer ours."""
         with contextlib.suppress(FileNotFoundError):
-            self._path(debt.id).unlink()
+            self._path(debt if isinstance(debt, str) else debt.id).unlink()
             sync_dir(self._directory)
 
     @contextlib.contextmanager

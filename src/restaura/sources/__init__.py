@@ -131,6 +131,8 @@ class PointReader(Protocol):
 class Source(Protocol):
     """One configured source on this host: built from its options for each run, and thrown away after it."""
 
+    def __init__(self, options: Any, host: "Host") -> None: ...
+
     def probe(self) -> Probe:
         """Say whether the source answers and what is missing; change nothing."""
 
@@ -144,7 +146,11 @@ class Source(Protocol):
         """Make a throw-away target for a drill, and remove it."""
 
     def stage(self, point: PointReader, target: Target) -> Staged:
-        """Build the point's data at or beside `target`; live data is untouched. Everything is journaled first."""
+        """Build the point's data at or beside `target`; live data is untouched.
+
+        What is built is journaled first (owner `source:KIND`, act `stage`), and `data["debt"]` of the result is that
+        debt's id: whoever swaps or removes the staged data settles it.
+        """
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
         """Fingerprint what was staged, with the algorithm of `Frozen.outcome`."""
@@ -177,11 +183,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source: its name, its options, how it is made, and the packages it needs on a host."""
+    """One kind of source: its name, its options, its class, and the packages it needs on a host."""
 
     name: str
     options: "type[Component]"
-    make: "Callable[[Any, Host], Source]"
+    source: type[Source]
     packages: tuple[str, ...] = ()
 
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a component of a point stands: its state, its proof, and whether it is good. The one place that judges it."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from restaura.errors import NoPointError
+from restaura.point import ComponentRecord, Consistency, Manifest, Proof, State, started_at
+from restaura.stores import StoredPoint
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The verdict over one component of one point in one store.
+
+    Good means complete (or torn or suspect, and accepted by a person or its settings) and not disproven.
+    """
+
+    state: State
+    consistency: Consistency | None
+    proof: Proof
+    proof_at: str | None
+    accepted: bool
+
+    @property
+    def good(self) -> bool:
+        """Whether this component of the point may be trusted for a restore."""
+        whole = self.state == "complete" or (self.accepted and self.state in ("torn", "suspect"))
+        return whole and self.proof != "disproven"
+
+
+def standing(point: StoredPoint, component: str) -> Standing | None:
+    """Return where `component` stands in `point`; None when the point does not hold it or cannot be read."""
+    record = held(point.manifest, component) if point.manifest else None
+    if record is None or point.manifest is None:
+        return None
+    proof: Proof = "unproven"
+    proof_at = None
+    accepted = accepts_torn(point.manifest, component) and record.state == "torn"
+    for found in sorted(point.records, key=lambda one: one.at):
+        result = found.results.get(component)
+        if result == "accepted":
+            accepted = True
+        elif result == "disproven":
+            proof, proof_at = "disproven", found.at
+        elif result == "proven":
+            proof, proof_at = "proven", found.at
+    return Standing(record.state, record.consistency, proof, proof_at, accepted)
+
+
+def held(manifest: Manifest, component: str) -> ComponentRecord | None:
+    """Return the record of `component` in `manifest`, or None."""
+    return next((one for one in manifest.components if one.name == component), None)
+
+
+def accepts_torn(manifest: Manifest, component: str) -> bool:
+    """Whether the configuration of the time accepted torn data of this component."""
+    declared = [one for kind in manifest.config.get("components", {}).values() for one in kind]
+    return any(one["name"] == component and one.get("accept_torn") for one in declared)
+
+
+def is_good(point: StoredPoint, component: str) -> bool:
+    """Whether `point` holds `component` and it is good."""
+    verdict = standing(point, component)
+    return verdict is not None and verdict.good
+
+
+def last_good(points: list[StoredPoint], component: str) -> StoredPoint | None:
+    """Return the newest point in which `component` is good."""
+    return max((one for one in points if is_good(one, component)), key=lambda one: one.id, default=None)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which point is asked for: an exact `id`, the newest of a `date` (label), the newest `before` an instant."""
+
+    id: str = ""
+    date: str = ""
+    before: datetime | None = None
+    plan: str = ""
+
+
+def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> StoredPoint:
+    """Return the newest point that answers `wanted` and in which every asked component is good.
+
+    A point asked for by its id (or a prefix of it) is given whatever its standing: the caller looks at that. Raises
+    NoPointError, which says what there is instead.
+    """
+    there = [one for one in points if not wanted.plan or one.plan == wanted.plan]
+    if wanted.id and wanted.id != "latest":
+        exact = [one for one in there if one.id.startswith(wanted.id)]
+        if len({one.id for one in exact}) == 1:
+            return exact[0]
+        raise NoPointError(
+            "no such point" if not exact else "more than one point begins so",
+            where=f"point {wanted.id}",
+            fix="restaura list",
+        )
+    if wanted.date:
+        there = [one for one in there if one.label.startswith(_date(wanted.date))]
+    if wanted.before is not None:
+        there = [one for one in there if started_at(one.id) <= wanted.before]
+    good = [one for one in there if all(is_good(one, name) for name in components)]
+    if not good:
+        asked = " and ".join(components) or "anything"
+        raise NoPointError(
+            f"no point in which {asked} is good ({len(there)} in question)",
+            where=f"date {wanted.date}" if wanted.date else "latest",
+            fix="restaura list",
+        )
+    return max(good, key=lambda one: one.id)
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise NoPointError("not a date; give YYYY-MM-DD", where=f"--date {text}", fix="restaura list") from None

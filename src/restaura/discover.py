@@ -21,6 +21,7 @@ from typing import Any
 
 from restaura.config.schema import NAME
 from restaura.errors import SpaceError
+from restaura.output import size
 from restaura.paths import Paths
 
 APPLICATIONS = ("srv", "opt", "var/www", "home", "root", "usr/local")
@@ -66,22 +67,13 @@ class Discovery:
         What the store holds already counts as free: it was room for this very data.
         """
         if self.bytes > (self.free + self.stored) // 2:
-            largest = "".join(f"\n    {human(size):>10}  {path}" for path, size in self.largest)
+            largest = "".join(f"\n    {size(count):>10}  {path}" for path, count in self.largest)
             raise SpaceError(
-                f"backing up what was found would take {human(self.bytes)}, more than half of the "
-                f"{human(self.free + self.stored)} that a local store may use. The largest:{largest}",
+                f"backing up what was found would take {size(self.bytes)}, more than half of the "
+                f"{size(self.free + self.stored)} that a local store may use. The largest:{largest}",
                 where="discovery",
                 fix="declare what to back up (backup_files_components) or another store (backup_runtime_stores)",
             )
-
-
-def human(size: int) -> str:
-    """Return a number of bytes as people read it (decimal units)."""
-    number, units = float(size), ["B", "kB", "MB", "GB", "TB"]
-    while number >= 1000 and len(units) > 1:
-        number /= 1000
-        units.pop(0)
-    return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"
 
 
 def discover(paths: Paths, stores: Sequence[Path] = ()) -> Discovery:
@@ -110,7 +102,7 @@ def discover(paths: Paths, stores: Sequence[Path] = ()) -> Discovery:
         bytes=sum(scan.sizes.values()),
         free=min(shutil.disk_usage(_existing(one)).free for one in stores),
         stored=sum(_size(one) for one in stores),
-        largest=[(path, size) for path, size in scan.sizes.most_common(LARGEST) if size],
+        largest=[(path, count) for path, count in scan.sizes.most_common(LARGEST) if count],
         notes=notes + scan.notes,
     )
 
@@ -157,7 +149,7 @@ class _Scan:
                 if entry.is_dir(follow_symlinks=False):
                     why = self._left_out.get(entry.path) or self._server(entry.path)
                     if why:
-                        self.notes.append(f"{entry.path} ({human(_size(Path(entry.path)))}) is left out: {why}")
+                        self.notes.append(f"{entry.path} ({size(_size(Path(entry.path)))}) is left out: {why}")
                     elif status.st_dev != device:
                         self.notes.append(f"{entry.path} is left out: another file system is mounted there")
                     else:

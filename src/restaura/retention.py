@@ -21,7 +21,8 @@ from itertools import pairwise
 from typing import Any
 
 from restaura.config.schema import Retention
-from restaura.point import ID_PATTERN, Manifest, Proof, Record, started_at
+from restaura.point import ID_PATTERN, started_at
+from restaura.standing import is_good, standing
 from restaura.stores import StoredPoint
 
 FUTURE = timedelta(hours=1)
@@ -50,35 +51,6 @@ class PrunePlan:
     fix: str = ""
     orphaned: list[str] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
-
-
-def proof(point: StoredPoint, component: str) -> Proof:
-    """Return whether a component's copy in a point is unproven, proven or disproven, by the newest of its records.
-
-    A drill's verdict stands until the next drill; what a verify found wrong, until a later verify or drill finds it
-    right. Records that name another point are not believed.
-    """
-    drill, verify = (_newest(point, kind, component) for kind in ("drill", "verify"))
-    drilled = drill.results[component] if drill else ""
-    if drilled == "disproven":
-        return "disproven"
-    if verify and verify.results[component] == "disproven":
-        redeemed = drill is not None and _at(drill) > _at(verify)
-        return "proven" if redeemed else "disproven"
-    return "proven" if drilled == "proven" else "unproven"
-
-
-def good(point: StoredPoint, component: str) -> bool:
-    """Whether a component's copy in a point counts: complete (or accepted, by setting or person) and not disproven."""
-    state = _states(point).get(component)
-    if state in (None, "failed") or proof(point, component) == "disproven":
-        return False
-    if state == "complete":
-        return True
-    accepted = _newest(point, "accept", component)
-    if accepted and accepted.results[component] == "accepted":
-        return True
-    return state == "torn" and point.manifest is not None and _accepts_torn(point.manifest, component)
 
 
 def plan_prune(
@@ -141,7 +113,7 @@ def _wanted(
         at, reasons = started_at(one.id), wanted[one.id]
         if within is not None and at >= within:
             reasons.append(f"within {rule.keep_within}")
-        if not good(one, name):
+        if not is_good(one, name):
             if rank < last:
                 reasons.append(f"not good, and fewer than {last} good points are newer")
             continue
@@ -157,7 +129,7 @@ def _wanted(
             if value not in full[bucket] and len(full[bucket]) < getattr(rule, f"keep_{bucket}"):
                 full[bucket].add(value)
                 reasons.append(bucket)
-    newest_proven = next((one for one in copies if proof(one, name) == "proven"), None)
+    newest_proven = next((one for one in copies if _proven(one, name)), None)
     if newest_proven:
         wanted[newest_proven.id].append("newest proven")
     return wanted
@@ -197,7 +169,7 @@ def _jumped(
     Only those that no earlier pruning can have thinned out are compared: as many newest good ones as retention always
     keeps, and the one just sealed.
     """
-    solid = [one for one in own if any(good(one, name) for name in components)]
+    solid = [one for one in own if any(is_good(one, name) for name in components)]
     solid = solid[: max(rule.keep_last, rule.floor) + (just_sealed is not None)]
     ends = [(NOW, now), *((one.id, started_at(one.id)) for one in solid)]
     gaps = [(newer[0], newer[1] - older[1]) for newer, older in pairwise(ends)]
@@ -218,24 +190,15 @@ def _states(point: StoredPoint) -> dict[str, str]:
     return {one.name: one.state for one in point.manifest.components} if point.manifest else {}
 
 
-def _accepts_torn(manifest: Manifest, component: str) -> bool:
-    declared = (one for kind in manifest.config.get("components", {}).values() for one in kind)
-    return any(one.get("name") == component and one.get("accept_torn") is True for one in declared)
-
-
-def _newest(point: StoredPoint, kind: str, component: str) -> Record | None:
-    found = [one for one in point.records if (one.point, one.kind) == (point.id, kind) and component in one.results]
-    return max(found, key=_at, default=None)
+def _proven(point: StoredPoint, component: str) -> bool:
+    verdict = standing(point, component)
+    return verdict is not None and verdict.proof == "proven"
 
 
 def _time_accepted(point: StoredPoint) -> bool:
     return any(
         (one.point, one.kind, one.details.get("time")) == (point.id, "accept", "accepted") for one in point.records
     )
-
-
-def _at(record: Record) -> datetime:
-    return datetime.fromisoformat(record.at)
 
 
 def _span(text: str) -> timedelta:

@@ -37,7 +37,8 @@ def standing(point: StoredPoint, component: str) -> Standing | None:
     proof: Proof = "unproven"
     proof_at = None
     accepted = accepts_torn(point.manifest, component) and record.state == "torn"
-    for found in sorted(point.records, key=lambda one: one.at):
+    # A record is signed, but whoever can write the store could put it beside another point.
+    for found in sorted((one for one in point.records if one.point == point.id), key=lambda one: one.at):
         result = found.results.get(component)
         if result == "accepted":
             accepted = True

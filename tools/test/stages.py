@@ -167,8 +167,8 @@ cd /restaura
 export PYTHONPATH=/restaura/src:/restaura PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 export RESTAURA_TEST_S3_ENDPOINT={server.endpoint} AWS_SHARED_CREDENTIALS_FILE={credentials}
 export AWS_DEFAULT_REGION={server.region}
-rm -f /tmp/junit.xml
-exec timeout {STAGE_SECONDS} python3 -m pytest --junitxml=/tmp/junit.xml "$@"
+rm -f /var/tmp/junit.xml
+exec timeout {STAGE_SECONDS} python3 -m pytest --junitxml=/var/tmp/junit.xml "$@"
 """
     options = ["-m", lane.marker] if lane.marker else []
     command = ["docker", "exec", "-i", container, "/bin/sh", "-c", script, "sh", *options, *_expression(choice)]
@@ -176,7 +176,7 @@ exec timeout {STAGE_SECONDS} python3 -m pytest --junitxml=/tmp/junit.xml "$@"
     junit.unlink(missing_ok=True)
     keys = Path(server.credentials).read_text(encoding="utf-8")
     code = _logged([*command, *map(str, lane.files)], log, stdin=keys)
-    subprocess.run(["docker", "cp", f"{container}:/tmp/junit.xml", str(junit)], capture_output=True, check=False)
+    subprocess.run(["docker", "cp", f"{container}:/var/tmp/junit.xml", str(junit)], capture_output=True, check=False)
     if code not in (0, 5):
         _show(log)
     results = read_junit("integration", junit)

@@ -23,7 +23,7 @@ GENERATED_KEYS = ("manifest.key", "age.key")
 
 
 class Host:
-    """This host, as the program sees it. Nothing is read before it is asked for."""
+    """A host as the program on it sees it. Nothing is read before it is asked for."""
 
     def __init__(self, paths: Paths, config: Config | None = None) -> None:
         self.paths = paths

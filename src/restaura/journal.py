@@ -99,14 +99,22 @@ class Journal:
         self.settle(debt)
 
     def open_debts(self) -> list[Debt]:
-        """Return every debt, oldest first; those of living processes too."""
+        """Return every debt, oldest first; those of living processes too.
+
+        A file that cannot be read (a damaged disk) becomes a debt of the owner `unreadable`, which nobody can pay: it
+        keeps none of the others from being paid, and stays until a person looked at it.
+        """
         if not self._directory.is_dir():
             return []
         debts = []
         for path in sorted(self._directory.glob("*.json")):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 data = json.loads(path.read_text())
                 debts.append(Debt(**{**data, "process": Process(**data["process"])}))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                debts.append(Debt(path.stem, "unreadable", f"{path}: {error}", {}, Process(0, 0, "")))
         return debts
 
     def _path(self, name: str) -> Path:

@@ -9,9 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Paths:
-    """The program's places below `root` (`/` unless a test or `RESTAURA_ROOT` says otherwise)."""
+    """The program's places below `root` (`/` unless a test or `RESTAURA_ROOT` says otherwise).
+
+    `keys_of_kit` is where a recovery kit's keys were unpacked, on a machine that reads with them alone.
+    """
 
     root: Path = Path("/")
+    keys_of_kit: Path | None = None
 
     @classmethod
     def from_environment(cls) -> "Paths":
@@ -28,7 +32,7 @@ class Paths:
 
     @property
     def keys(self) -> Path:
-        return self.etc / "keys"
+        return self.keys_of_kit or self.etc / "keys"
 
     @property
     def cron(self) -> Path:

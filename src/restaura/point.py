@@ -16,7 +16,7 @@ from restaura.errors import DamagedError
 
 MANIFEST_VERSION = 1
 ID_FORMAT = "%Y%m%dT%H%M%SZ"
-ID_PATTERN = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
+ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
 
 State = Literal["complete", "torn", "suspect", "failed"]
 Proof = Literal["unproven", "proven", "disproven"]
@@ -26,18 +26,19 @@ ArtifactKind = Literal["stream", "tree", "external"]
 
 
 def safe_name(text: str) -> str:
-    """Return `text` as one path segment: percent-encoded but for letters, digits, `_`, `-` and `.`, never `.` or `..`.
+    """Return `text` as one path segment: percent-encoded but for letters, digits, `_`, `-` and `.`.
 
-    Names over 200 bytes are cut and told apart by a hash.
+    It never begins with `.` or `-` and is never empty. Names over 190 bytes are cut to 197 with a hash at their end,
+    so that two names are never the same segment.
     """
     name = "".join(
         c if c.isascii() and (c.isalnum() or c in "_-.") else quote(c, safe="", errors="surrogateescape") for c in text
     )
     if name.startswith((".", "-")):
         name = f"%{ord(name[0]):02X}{name[1:]}"
-    if len(name) > 200:
+    if len(name) > 190:
         name = f"{name[:180]}.{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"
-    return name
+    return name or "%"
 
 
 def new_id(now: datetime) -> str:
@@ -234,7 +235,7 @@ class Signer:
             data = json.loads(raw)
             signature = data.pop("signature")
             key_id, value = str(signature["key"]), str(signature["value"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedError("not a signed document", where=where) from error
         key = self._keys.get(key_id)
         if key is None:
@@ -243,6 +244,7 @@ class Signer:
                 where=where,
                 fix="give the recovery kit that holds it: --kit FILE",
             )
-        if not hmac.compare_digest(hmac.new(key, canonical(data), hashlib.sha256).hexdigest(), value):
+        expected = hmac.new(key, canonical(data), hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(expected.encode(), value.encode(errors="surrogatepass")):
             raise DamagedError("the signature does not hold: changed or forged", where=where)
         return dict(data)

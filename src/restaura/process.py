@@ -7,9 +7,12 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
+from pathlib import Path
+from typing import IO, Self
 
 from restaura.errors import RestauraError
 from restaura.host import environment
@@ -39,7 +42,7 @@ class Child:
     ) -> None:
         """Start `argv`. `env` is added to the clean environment; `user` is a local account to become (as root)."""
         self.argv = argv
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         account = pwd.getpwnam(user) if user else None
         extra = {"HOME": account.pw_dir, "USER": account.pw_name} if account else {}
         try:
@@ -54,7 +57,7 @@ class Child:
                 group=account.pw_gid if account else None,
                 extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no Python lock is touched
             )
         except FileNotFoundError as error:
             self._errors.close()
@@ -102,7 +105,7 @@ class Child:
                     pipe.close()
         self._errors.close()
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,6 +167,29 @@ def reading(
         code = child.wait()
         if code not in accept:
             raise RestauraError(failure(argv, code, child.errors()))
+
+
+def program_argv() -> list[str]:
+    """Return the command that starts this very program again, be it the zipapp or the source tree."""
+    archive = Path(sys.argv[0]).resolve()
+    if zipfile.is_zipfile(archive):
+        return [sys.executable, str(archive)]
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {_package_root()!r}); import runpy; "
+        "runpy.run_module('restaura', run_name='__main__', alter_sys=True)",
+    ]
+
+
+def program_bytes() -> bytes | None:
+    """Return the zipapp this process runs from, or None when it runs from a source tree."""
+    archive = Path(sys.argv[0]).resolve()
+    return archive.read_bytes() if zipfile.is_zipfile(archive) else None
+
+
+def _package_root() -> str:
+    return str(Path(__file__).resolve().parent.parent)
 
 
 def _text(value: str | bytes) -> str:

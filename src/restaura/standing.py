@@ -35,6 +35,7 @@ def standing(point: StoredPoint, component: str) -> Standing | None:
     if record is None or point.manifest is None:
         return None
     proof: Proof = "unproven"
+    unread: Proof = "unproven"
     proof_at = None
     accepted = accepts_torn(point.manifest, component) and record.state == "torn"
     # A record is signed, but whoever can write the store could put it beside another point.
@@ -42,10 +43,12 @@ def standing(point: StoredPoint, component: str) -> Standing | None:
         result = found.results.get(component)
         if result == "accepted":
             accepted = True
-        elif result == "disproven":
-            proof, proof_at = "disproven", found.at
-        elif result == "proven":
-            proof, proof_at = "proven", found.at
+        elif result == "verified":
+            proof = unread
+        elif result == "proven" or result == "disproven":  # noqa: PLR1714 - mypy narrows this form only
+            # What a verify found wrong a later verify can find right (a disk that came back); a drill's word it cannot.
+            unread = result if found.kind == "drill" else unread
+            proof, proof_at = result, found.at
     return Standing(record.state, record.consistency, proof, proof_at, accepted)
 
 

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue: what the stores last said they hold. A cache: delete it and it is rebuilt from the stores."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from restaura.errors import RestauraError
+from restaura.host import Host
+from restaura.paths import write_atomic
+from restaura.point import started_at
+from restaura.standing import standing
+from restaura.stores import StoredPoint, open_store
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One component of one point in one store, as lists and tables show it."""
+
+    store: str
+    point: str
+    host: str
+    plan: str
+    label: str
+    component: str
+    state: str
+    consistency: str | None
+    proof: str
+    good: bool
+    bytes: int
+    seconds: float
+
+
+@dataclass
+class Shelf:
+    """What one store held when it was last asked: `listed` is when, `error` why the last asking failed."""
+
+    listed: str = ""
+    error: str = ""
+    rows: list[Row] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def load(host: Host) -> dict[str, Shelf]:
+    """Return the catalogue; empty when there is none or it is of another version."""
+    try:
+        data = json.loads(host.paths.catalogue.read_text())
+        if data["version"] != VERSION:
+            return {}
+        return {
+            name: Shelf(**{**shelf, "rows": [Row(**row) for row in shelf["rows"]]})
+            for name, shelf in data["stores"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def put(host: Host, store: str, points: list[StoredPoint]) -> None:
+    """Keep a complete listing of one store."""
+    shelves = load(host)
+    rows = [row for point in points for row in _rows(store, point)]
+    damaged = {point.id: point.damage for point in points if point.damage}
+    shelves[store] = Shelf(datetime.now(UTC).isoformat(timespec="seconds"), "", rows, damaged)
+    _save(host, shelves)
+
+
+def refresh(host: Host) -> dict[str, Shelf]:
+    """Ask every store for its points; one that does not answer keeps its old rows and gets an error."""
+    for config in host.config.stores:
+        try:
+            put(host, config.name, open_store(config, host).points())
+        except RestauraError as error:
+            shelves = load(host)
+            shelves.setdefault(config.name, Shelf()).error = str(error)
+            _save(host, shelves)
+    return load(host)
+
+
+def current(host: Host) -> dict[str, Shelf]:
+    """Return the catalogue of the configured stores, asked for anew when it lacks one."""
+    shelves = load(host)
+    names = [one.name for one in host.config.stores]
+    if any(name not in shelves for name in names):
+        shelves = refresh(host)
+    return {name: shelves[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Newest:
+    """How one component stands in one store: its newest good and newest proven points."""
+
+    plan: str
+    component: str
+    store: str
+    points: int
+    good_at: datetime | None
+    proven_at: datetime | None
+    bytes: int
+    last: Row | None
+
+
+def newest(host: Host) -> list[Newest]:
+    """Return how every configured component stands in every store of every plan that holds it."""
+    shelves = current(host)
+    found = []
+    for plan in host.config.plans:
+        for component in host.config.plan_components(plan):
+            for store in host.config.plan_stores(plan):
+                rows = [
+                    row
+                    for row in shelves[store.name].rows
+                    if (row.host, row.plan, row.component) == (host.name, plan.name, component.name)
+                ]
+                rows.sort(key=lambda row: row.point)
+                good = [row for row in rows if row.good]
+                proven = [row for row in good if row.proof == "proven"]
+                found.append(
+                    Newest(
+                        plan.name,
+                        component.name,
+                        store.name,
+                        len(rows),
+                        started_at(good[-1].point) if good else None,
+                        started_at(proven[-1].point) if proven else None,
+                        good[-1].bytes if good else 0,
+                        rows[-1] if rows else None,
+                    )
+                )
+    return found
+
+
+def _rows(store: str, point: StoredPoint) -> list[Row]:
+    rows = []
+    for record in point.manifest.components if point.manifest else ():
+        verdict = standing(point, record.name)
+        if verdict is not None:
+            rows.append(
+                Row(
+                    store,
+                    point.id,
+                    point.host,
+                    point.plan,
+                    point.label,
+                    record.name,
+                    record.state,
+                    record.consistency,
+                    verdict.proof,
+                    verdict.good,
+                    record.bytes,
+                    record.seconds,
+                )
+            )
+    return rows
+
+
+def _save(host: Host, shelves: dict[str, Shelf]) -> None:
+    data: dict[str, Any] = {"version": VERSION, "stores": {name: asdict(shelf) for name, shelf in shelves.items()}}
+    write_atomic(host.paths.catalogue, json.dumps(data).encode())

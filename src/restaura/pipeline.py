@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking a point: freeze every component, resume ingestion, copy into every store, release, seal.
+
+Each component lives in a thread of its own from freeze to release, so that what a source opened there (sessions,
+children that die with their thread) is closed there. A stream is read once and fanned out to the *direct* stores; the
+*fed* ones (remote, when a local store takes part) get it from a direct one after release, so that a slow network
+never holds a freeze. Trees are read by every store itself, and settled for each.
+"""
+
+import contextlib
+import hashlib
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO
+
+from restaura import CONTRACT, __version__, trees
+from restaura.config import load
+from restaura.config.schema import Component, Plan
+from restaura.errors import RestauraError, SourceError, StoreError
+from restaura.host import Host, environment
+from restaura.output import Progress
+from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
+from restaura.sources import Frozen, Outcome, Probe, Source, Stream, Tree
+from restaura.standing import held, last_good
+from restaura.stores import PointWriter, Store, StoredPoint
+from restaura.trees import Index
+
+CHUNK = 1 << 18
+INDEX_SUFFIX = ".index.jsonl"
+JOIN_SECONDS = 60
+SHRINK_FLOOR = 1 << 16  # bytes under which a single artifact may shrink freely
+
+
+@dataclass
+class Captured:
+    """What one store holds of one component so far."""
+
+    artifacts: list[StoredArtifact] = field(default_factory=list)
+    indexes: dict[str, Index] = field(default_factory=dict)
+    error: str = ""
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Sink:
+    """One store of this run, its writer, and what it holds of each component."""
+
+    store: Store
+    fed: bool
+    previous: list[StoredPoint]
+    writer: PointWriter | None = None
+    error: str = ""
+    captured: dict[str, Captured] = field(default_factory=dict)
+    sealed: StoredPoint | None = None
+
+    def of(self, component: str) -> Captured:
+        """Return what this store holds of `component`."""
+        return self.captured.setdefault(component, Captured())
+
+    @property
+    def open_writer(self) -> PointWriter:
+        """The writer; StoreError when this store takes no part any more."""
+        if self.writer is None:
+            raise StoreError(self.error or "the store takes no part", where=f"store {self.store.name}")
+        return self.writer
+
+
+@dataclass
+class Part:
+    """One component of this run: its options, its source, and what came of it."""
+
+    options: Component
+    kind: str
+    source: Source
+    probe: Probe
+    error: str = ""
+    frozen_at: datetime | None = None
+    freeze_seconds: float = 0.0
+    pause_seconds: float = 0.0
+    seconds: float = 0.0
+    is_frozen: threading.Event = field(default_factory=threading.Event)
+    streams: list[Stream] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.options.name
+
+
+class CancelledError(SourceError):
+    """The run was interrupted or its time was over."""
+
+
+class NoStoreLeftError(StoreError):
+    """Every store that was written to failed."""
+
+
+class Take:
+    """One taking of a point, straight through: `capture`, then `seal`."""
+
+    def __init__(
+        self,
+        host: Host,
+        plan: Plan,
+        point_id: str,
+        label: str,
+        parts: Sequence[Part],
+        sinks: Sequence[Sink],
+        depth: Depth,
+    ) -> None:
+        self.host, self.plan, self.point_id, self.label = host, plan, point_id, label
+        self.parts, self.sinks, self.depth = parts, sinks, depth
+        self.progress = Progress()
+        self.started = datetime.now(UTC)
+        self.pause_seconds = 0.0
+        self._go = threading.Event()
+        self._cancel = threading.Event()
+
+    # -- capture ------------------------------------------------------------------------------------------------
+
+    def capture(self) -> None:
+        """Freeze, resume, copy and release every component; errors are kept in parts and sinks, none is raised."""
+        for sink in self.sinks:
+            self._begin(sink)
+        threads = [threading.Thread(target=self._hold, args=(part,), name=part.name) for part in self.parts]
+        deadline = time.monotonic() + (self.plan.pause.limit if self.plan.pause else self.plan.freeze_timeout)
+        try:
+            with paused(self.host, self.plan) as pause:
+                self.host.log.event("phase", phase="freeze")
+                for thread in threads:
+                    thread.start()
+                for part in self.parts:
+                    if not part.is_frozen.wait(max(0.0, deadline - time.monotonic())):
+                        part.error = "did not hold still in time"
+            self.pause_seconds = pause.seconds
+            self.host.log.event("phase", phase="copy")
+            self._go.set()
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._cancel.set()
+            self._go.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(JOIN_SECONDS)
+            raise
+        finally:
+            self.progress.done()
+
+    def _begin(self, sink: Sink) -> None:
+        if sink.error:
+            return
+        try:
+            sink.writer = sink.store.begin(self.point_id, self.host.name, self.plan.name, self.label)
+        except RestauraError as error:
+            self._drop(sink, error)
+
+    def _drop(self, sink: Sink, error: Exception) -> None:
+        """Take a store out of this run: it failed as a whole."""
+        sink.error = str(error)
+        self.host.log.event("store failed", "error", store=sink.store.name, error=str(error))
+        if sink.writer is not None:
+            sink.writer.abort()
+            sink.writer = None
+
+    def _hold(self, part: Part) -> None:
+        """Live one component from freeze to release, in its own thread."""
+        begun = time.monotonic()
+        try:
+            if part.error:
+                raise CancelledError(part.error)
+            with part.source.freeze(self.depth) as frozen:
+                part.frozen_at = datetime.now(UTC)
+                part.is_frozen.set()
+                self._go.wait()
+                if part.error:
+                    raise CancelledError(part.error)
+                self._copy(part, frozen)
+                part.freeze_seconds = (datetime.now(UTC) - part.frozen_at).total_seconds()
+        except RestauraError as error:
+            part.error = str(error)
+        except Exception as error:  # noqa: BLE001 - one component's defect must not take the others down
+            part.error = f"defect of the program: {error!r}"
+            self.host.log.event("defect", "error", component=part.name, trace=traceback.format_exc())
+        finally:
+            part.is_frozen.set()
+            part.seconds = time.monotonic() - begun
+            if part.error:
+                self.host.log.event("component failed", "error", component=part.name, error=part.error)
+
+    def _copy(self, part: Part, frozen: Frozen) -> None:
+        for artifact in frozen.artifacts():
+            if isinstance(artifact, Stream):
+                part.streams.append(artifact)
+                self._copy_stream(part, artifact)
+            else:
+                for sink in self.sinks:
+                    self._copy_tree(part, artifact, sink)
+        for sink in self.sinks:
+            captured = sink.of(part.name)
+            if not captured.error:
+                captured.outcome = frozen.outcome(captured.indexes)
+
+    def _copy_stream(self, part: Part, artifact: Stream) -> None:
+        """Fan a stream out to the direct stores; when all of them fail, to the fed ones, from the start."""
+        direct = [one for one in self.sinks if not one.fed and self._takes(one, part)]
+        try:
+            fan_out(part.name, artifact, direct, self._tick(part))
+        except NoStoreLeftError:
+            fed = [one for one in self.sinks if one.fed and self._takes(one, part)]
+            if not fed:
+                raise
+            fan_out(part.name, artifact, fed, self._tick(part))
+
+    def _takes(self, sink: Sink, part: Part) -> bool:
+        return sink.writer is not None and not sink.of(part.name).error
+
+    def _tick(self, part: Part) -> Callable[[int], None]:
+        def tick(count: int) -> None:
+            if self._cancel.is_set():
+                raise CancelledError("interrupted")
+            if part.frozen_at and (datetime.now(UTC) - part.frozen_at).total_seconds() > self.plan.freeze_timeout:
+                raise CancelledError(f"held still for more than {self.plan.freeze_timeout} s (freeze_timeout)")
+            self.progress.add(part.name, count)
+
+        return tick
+
+    def _copy_tree(self, part: Part, tree: Tree, sink: Sink) -> None:
+        if not self._takes(sink, part):
+            return
+        self._tick(part)(0)
+        captured, writer = sink.of(part.name), sink.open_writer
+        try:
+            stored = writer.tree(part.name, tree)
+            captured.artifacts.append(stored)
+            index = trees.settle(
+                tree.index, tree.base, writer.tree_entries(stored), lambda path: writer.read_file(stored, path)
+            )
+            kept = self._store_index(part, tree, index, sink)
+        except (RestauraError, OSError) as error:
+            captured.error = str(error)
+            return
+        size = sum(entry.size for entry in index.entries if entry.type == "file" and not entry.hard_link)
+        captured.artifacts[captured.artifacts.index(stored)] = StoredArtifact(
+            stored.name, "tree", size, kept.sha256, stored.secret, stored.stored
+        )
+        captured.indexes[tree.name] = index
+        self.progress.add(part.name, size)
+
+    def _store_index(self, part: Part, tree: Tree, index: Index, sink: Sink) -> StoredArtifact:
+        @contextlib.contextmanager
+        def opened() -> Iterator[IO[bytes]]:
+            with self.host.spool("index") as folder:
+                with (folder / "index").open("wb") as out:
+                    out.writelines(index.dump())
+                with (folder / "index").open("rb") as back:
+                    yield back
+
+        fan_out(part.name, Stream(tree.name + INDEX_SUFFIX, opened, tree.secret), [sink], lambda _: None)
+        captured = sink.of(part.name)
+        if captured.error:
+            raise StoreError(captured.error)
+        return captured.artifacts[-1]
+
+    # -- seal -----------------------------------------------------------------------------------------------------
+
+    def seal(self) -> bool:
+        """Seal every direct store, then feed and seal the others; a store that fails is dropped with its error.
+
+        Return False when no direct store could be sealed and the fed ones therefore hold nothing: the point has to be
+        taken again, straight into them.
+        """
+        self.host.log.event("phase", phase="seal")
+        direct = [one for one in self.sinks if not one.fed]
+        fed = [one for one in self.sinks if one.fed and one.writer is not None]
+        for sink in direct:
+            self._seal(sink)
+        if fed and not any(one.sealed for one in direct):
+            self.abort()
+            return False
+        for sink in fed:
+            if sink.writer is not None:
+                self._feed(sink, [one for one in direct if one.sealed])
+                self._seal(sink)
+        return True
+
+    def abort(self) -> None:
+        """Remove whatever is written and not sealed."""
+        for sink in self.sinks:
+            if sink.writer is not None and sink.sealed is None:
+                sink.writer.abort()
+                sink.writer = None
+
+    def _feed(self, sink: Sink, sources: Sequence[Sink]) -> None:
+        self.host.log.event("phase", phase="feed", store=sink.store.name)
+        for part in self.parts:
+            captured = sink.of(part.name)
+            there = {one.name for one in captured.artifacts}
+            for stream in part.streams:
+                if not captured.error and not part.error and stream.name not in there:
+                    self._feed_one(part, stream, sink, sources)
+
+    def _feed_one(self, part: Part, stream: Stream, sink: Sink, sources: Sequence[Sink]) -> None:
+        captured, problem = sink.of(part.name), "no local store holds it"
+        for source in sources:
+            manifest = source.sealed.manifest if source.sealed else None
+            if manifest is None or source.of(part.name).error:
+                continue
+            stored = manifest.component(part.name).artifact(stream.name)
+
+            @contextlib.contextmanager
+            def opened(
+                source: Sink = source, manifest: Manifest = manifest, stored: StoredArtifact = stored
+            ) -> Iterator[IO[bytes]]:
+                with source.store.open_stream(manifest, stored) as back:
+                    yield back
+
+            try:
+                fan_out(part.name, Stream(stream.name, opened, stream.secret), [sink], lambda _: None)
+            except RestauraError as error:
+                problem = str(error)
+                continue
+            return
+        captured.error = captured.error or problem
+
+    def _seal(self, sink: Sink) -> None:
+        if sink.writer is None:
+            return
+        records = [self._record(part, sink) for part in self.parts]
+        if all(one.state == "failed" for one in records):
+            sink.writer.abort()
+            sink.writer, sink.error = None, sink.error or "no component could be stored"
+            return
+        manifest = Manifest(
+            id=self.point_id,
+            label=sink.writer.label,
+            host=self.host.name,
+            identity=self.host.identity,
+            plan=self.plan.name,
+            started=self.started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            program=__version__,
+            contract=CONTRACT,
+            config=load.dump(self.host.config),
+            components=records,
+        )
+        try:
+            sink.sealed = sink.writer.seal(manifest)
+        except (RestauraError, OSError) as error:
+            self._drop(sink, error)
+
+    def _record(self, part: Part, sink: Sink) -> ComponentRecord:
+        captured = sink.of(part.name)
+        error = part.error or captured.error
+        outcome = captured.outcome
+        state: State = "complete"
+        notes = list(outcome.notes) if outcome else []
+        if error or outcome is None:
+            state, error = "failed", error or "nothing was captured"
+        elif outcome.consistency == "torn":
+            state = "torn"
+        else:
+            shrank = shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name))
+            if shrank:
+                state, notes = "suspect", [*notes, *shrank]
+        return ComponentRecord(
+            name=part.name,
+            source=part.kind,
+            state=state,
+            consistency=outcome.consistency if outcome else None,
+            error=error or None,
+            versions=part.probe.versions,
+            frozen_at=part.frozen_at.isoformat(timespec="milliseconds") if part.frozen_at else None,
+            freeze_seconds=round(part.freeze_seconds, 3),
+            pause_seconds=round(self.pause_seconds, 3),
+            seconds=round(part.seconds, 3),
+            bytes=sum(one.bytes for one in captured.artifacts if not one.name.endswith(INDEX_SUFFIX)),
+            fingerprint=outcome.fingerprint if outcome else None,
+            notes=notes,
+            artifacts=captured.artifacts,
+        )
+
+
+@dataclass
+class PauseTime:
+    """How long ingestion was paused, in seconds; 0 until it is resumed."""
+
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def paused(host: Host, plan: Plan) -> Iterator[PauseTime]:
+    """Pause the plan's ingestion around the body; it is resumed also when this process dies (journal).
+
+    SourceError when a command fails, or when the pause took longer than its limit.
+    """
+    time_paused, pause = PauseTime(), plan.pause
+    if pause is None:
+        yield time_paused
+        return
+    host.log.event("phase", phase="pause")
+    debt = host.journal.write("pause", "resume", {"command": pause.resume})
+    begun = time.monotonic()
+    try:
+        shell(pause.command, pause.limit, "pause")
+        yield time_paused
+    finally:
+        shell(pause.resume, pause.limit, "resume")
+        host.journal.settle(debt)
+        time_paused.seconds = time.monotonic() - begun
+        host.log.event("resumed", seconds=round(time_paused.seconds, 3))
+    if time_paused.seconds > pause.limit:
+        raise SourceError(
+            f"ingestion was paused for {time_paused.seconds:.1f} s, more than the limit of {pause.limit} s",
+            where=f"plan {plan.name}",
+        )
+
+
+def fan_out(component: str, artifact: Stream, sinks: Sequence[Sink], tick: Callable[[int], None]) -> None:
+    """Read `artifact` once and write it to every sink. The producer's exit is checked before any store commits.
+
+    A sink that fails is marked for this component, and the others go on. Raises what the producer raised, after
+    every writer was aborted; NoStoreLeftError when no sink is left to write to.
+    """
+    writers = {}
+    for sink in sinks:
+        try:
+            writers[sink.store.name] = (sink, sink.open_writer.stream(component, artifact))
+        except (RestauraError, OSError) as error:
+            sink.of(component).error = str(error)
+
+    def failed(name: str, error: Exception) -> None:
+        sink, writer = writers.pop(name)
+        writer.abort()
+        sink.of(component).error = str(error)
+
+    digest, size = hashlib.sha256(), 0
+    try:
+        if not writers:
+            raise NoStoreLeftError("no store is left to write to", where=f"component {component}")
+        with artifact.open() as stream:
+            while chunk := stream.read(CHUNK):
+                tick(len(chunk))
+                digest.update(chunk)
+                size += len(chunk)
+                for name, (_, writer) in list(writers.items()):
+                    try:
+                        writer.write(chunk)
+                    except (RestauraError, OSError) as error:
+                        failed(name, error)
+                if not writers:
+                    raise NoStoreLeftError("every store failed", where=f"component {component}, {artifact.name}")
+    except BaseException:
+        for _, writer in writers.values():
+            writer.abort()
+        raise
+    for name, (sink, writer) in list(writers.items()):
+        try:
+            sink.of(component).artifacts.append(writer.commit(size, digest.hexdigest()))
+        except (RestauraError, OSError) as error:
+            failed(name, error)
+
+
+def shrunk(options: Component, artifacts: Sequence[StoredArtifact], last: StoredPoint | None) -> list[str]:
+    """Say what is empty or shrank beyond the guard against the last good point; nothing when all is well."""
+    before = held(last.manifest, options.name) if last and last.manifest else None
+    if before is None or options.shrink_guard >= 100:
+        return []
+    keep = (100 - options.shrink_guard) / 100
+    now: Mapping[str, int] = {one.name: one.bytes for one in artifacts}
+    found = []
+    for one in before.artifacts:
+        if one.name.endswith(INDEX_SUFFIX):
+            continue
+        there = now.get(one.name)
+        if there is None:
+            found.append(f"{one.name} is no longer there ({one.bytes} bytes before)")
+        elif (there == 0 and one.bytes > 0) or (one.bytes >= SHRINK_FLOOR and there < one.bytes * keep):
+            found.append(f"{one.name} shrank from {one.bytes} to {there} bytes")
+    return found
+
+
+def shell(command: str, timeout: float, what: str, **extra: str) -> None:
+    """Run a user's shell command; SourceError when it fails or takes longer than `timeout` seconds."""
+    try:
+        done = subprocess.run(  # noqa: S602 - the command is the administrator's own setting
+            command, shell=True, env=environment(**extra), capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"did not end within {timeout} s: {command}", where=what) from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-500:]
+        raise SourceError(f"exit code {done.returncode}: {command}" + (f": {said}" if said else ""), where=what)

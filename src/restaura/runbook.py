@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runbook of one host: what to type when it is gone, with its real names. It holds no secret."""
+
+import shlex
+
+from restaura.config.schema import Config, Store
+from restaura.paths import Paths
+
+
+def render(config: Config, paths: Paths, store: Store | None = None) -> str:
+    """Return the runbook as Markdown; `store` is the one it lies in (all are named anyway)."""
+    name = config.settings.host
+    first = store or (config.stores[0] if config.stores else None)
+    stores = "\n".join(f"- `{one.name}`: {one.type}, `{one.location}`" for one in config.stores) or "- none"
+    components = "\n".join(
+        f"| {plan.name} | {plan.schedule} | {', '.join(one.name for one in config.plan_components(plan))} | "
+        f"{', '.join(one.name for one in config.plan_stores(plan))} |"
+        for plan in config.plans
+    )
+    location = shlex.quote(first.location) if first else "LOCATION"
+    return f"""# Runbook: restore {name}
+
+The points of `{name}` are in:
+
+{stores}
+
+What opens them is the recovery kit of `{name}` (`{name}.kit`), which is kept away from this host. Without it, nothing
+can be restored from an encrypted store.
+
+| plan | schedule | components | stores |
+| --- | --- | --- | --- |
+{components}
+
+## The host is there
+
+```sh
+restaura list                               # which points there are
+restaura restore --component NAME           # shows what would happen
+restaura restore --component NAME --yes     # does it; the data it replaces is kept
+restaura undo                               # lists restores that can be swapped back
+```
+
+## The host is gone
+
+On a clean Debian 12 or 13 machine, as root:
+
+1. Install `python3`, `restic` (0.18 or newer), `age`, `zstd`, `python3-boto3`, and the servers whose data comes back.
+2. Copy `restaura.pyz` from the root of a store (for S3 with any client), and `{name}.kit` from where it is kept
+   (`ansible-vault decrypt {name}.kit` when it is encrypted).
+3. See what is there, then restore:
+
+```sh
+python3 restaura.pyz restore --store {location} --kit {name}.kit --host {shlex.quote(name)}
+python3 restaura.pyz restore --store {location} --kit {name}.kit --host {shlex.quote(name)} --yes
+```
+
+Then run `setup_backup.yml` for the new machine; it will name the command that lets it write into the stores
+(`restaura adopt`).
+
+Configuration: `{paths.config}` · keys: `{paths.keys}` · logs: `{paths.logs}`
+"""

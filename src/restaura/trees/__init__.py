@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""File trees: scanned into an index, settled against what a store kept of them, applied and compared after a restore.
+
+Every path of an entry is relative to the tree's base. Bytes of a name that are not UTF-8 are surrogates (PEP 383).
+"""
+
+from restaura.trees.apply import Applied, apply
+from restaura.trees.compare import differences, fingerprint, fingerprint_parts
+from restaura.trees.index import Entry, EntryType, Index, below, merge, subset
+from restaura.trees.patterns import Selection
+from restaura.trees.scan import scan
+from restaura.trees.settle import settle
+
+__all__ = [
+    "Applied",
+    "Entry",
+    "EntryType",
+    "Index",
+    "Selection",
+    "apply",
+    "below",
+    "differences",
+    "fingerprint",
+    "fingerprint_parts",
+    "merge",
+    "scan",
+    "settle",
+    "subset",
+]

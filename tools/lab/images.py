@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.lab.common import CACHE, LabError, lock, run
 
 REPOSITORY = "restaura-lab"
+SUITES = ("bookworm", "trixie", "forky", "oldstable", "stable", "testing", "sid", "unstable")
 BARE_PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "iproute2", "ca-certificates")
 COMMON_PACKAGES = (
     *("cron", "sudo", "make", "procps", "psmisc", "lsof", "strace", "git", "iptables", "openssl", "curl"),
@@ -113,39 +114,43 @@ def tag(name: str) -> str:
     return RECIPES[name].tag
 
 
-def mirrors() -> tuple[str, str | None]:
+def mirrors(apt: Path = Path("/etc/apt")) -> tuple[str, str | None]:
     """Return the URIs of Debian's archive and of its security archive that this machine's own apt sources use.
 
     Raises LabError when the machine has no Debian archive among its sources.
     """
     main: str | None = None
     security: str | None = None
-    for uri, suite in _apt_sources():
+    for uri, suite, components in _apt_sources(apt):
+        # Other archives call their suites alike; Debian's has a component main below a folder named debian.
+        if "main" not in components:
+            continue
         if suite.endswith(("-security", "/updates")):
             security = security or uri
-        elif re.fullmatch(r"(bookworm|trixie|forky|sid|stable|testing|unstable)", suite):
+        elif suite in SUITES and uri.rstrip("/").endswith("debian"):
             main = main or uri
     if main is None:
-        raise LabError(
-            "no Debian archive in /etc/apt/sources.list or sources.list.d: the lab builds Debian hosts from it"
-        )
+        raise LabError(f"no Debian archive among the sources in {apt}: the lab builds Debian hosts from it")
     return main, security
 
 
-def _apt_sources() -> list[tuple[str, str]]:
-    """Return (URI, suite) of every binary source of this machine, in both of apt's formats."""
-    found: list[tuple[str, str]] = []
-    folder = Path("/etc/apt/sources.list.d")
-    for path in (Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))):
+def _apt_sources(apt: Path) -> list[tuple[str, str, list[str]]]:
+    """Return (URI, suite, components) of every binary source of this machine, in both of apt's formats."""
+    found: list[tuple[str, str, list[str]]] = []
+    folder = apt / "sources.list.d"
+    one_line = re.compile(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)$", re.MULTILINE)
+    for path in (apt / "sources.list", *sorted(folder.glob("*.list"))):
         if path.exists():
-            line = re.compile(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", re.MULTILINE)
-            found += line.findall(path.read_text(encoding="utf-8"))
+            matches = one_line.findall(path.read_text(encoding="utf-8"))
+            found += [(uri, suite, components.split()) for uri, suite, components in matches]
     for path in sorted(folder.glob("*.sources")):
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         for stanza in "\n".join(lines).split("\n\n"):
             fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE))
             if "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes") != "no":
-                found += [(uri, suite) for uri in fields["URIs"].split() for suite in fields["Suites"].split()]
+                components = fields.get("Components", "").split()
+                suites = fields["Suites"].split()
+                found += [(uri, suite, components) for uri in fields["URIs"].split() for suite in suites]
     return found
 
 

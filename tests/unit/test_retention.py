@@ -74,7 +74,7 @@ def test_days_are_those_of_the_plans_time_zone():
 def test_the_floor_holds_against_every_other_rule():
     points = series(10)
     assert ages(points, prune(points, replace(NOTHING, floor=3))) == [0, 1, 2]
-    assert ages(points, prune(points, NOTHING)) == [0]
+    assert ages(points, prune(points, replace(NOTHING, floor=0))) == [0]
 
 
 def test_the_newest_proven_point_stays_however_old():
@@ -140,13 +140,12 @@ def test_points_in_which_everything_failed_go_but_not_the_one_just_sealed():
 
 def test_an_orphan_never_ages_and_is_reported():
     rule = replace(NOTHING, keep_last=1, keep_within="5d")
-    both = [make_point(NOW - n * DAY, {"app": "complete", "gone": "complete"}) for n in (400, 399, 398, 390)]
+    both = [make_point(NOW - n * DAY, {"app": "complete", "gone": "complete"}) for n in (402, 399, 398, 395)]
     ours = series(400)
     plan = prune([*both, *ours], rule)
     assert plan.orphaned == ["gone"]
-    # As on the day it was last taken: the last one only, since 398 is 8 days older.
-    assert set(plan.delete) & {one.id for one in both} == {one.id for one in both[:3]}
-    assert both[3].id in plan.keep
+    # As on the day it was last taken, 395 days ago: three points were within 5 days then.
+    assert set(plan.delete) & {one.id for one in both} == {both[0].id}
 
 
 def test_points_of_orphans_alone_are_never_deleted():
@@ -222,6 +221,7 @@ def test_a_clock_set_forward_a_year_deletes_nothing():
     assert "without a good point before" in plan.refused
     assert plan.doubtful == [points[-1].id]
     assert prune(points[:-1], rule, now=then).refused != ""
+    assert prune(points, replace(rule, keep_last=1), now=then, just_sealed=points[-1].id).refused != ""
     assert len(prune(points, rule, now=then, just_sealed=points[-1].id, accept_time=True).delete) == 58
 
 

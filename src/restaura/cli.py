@@ -129,6 +129,7 @@ def parser() -> Parser:
         "restaura undo",
         "restaura undo 20261121T101500Z-1a2b3c",
         "restaura undo 20261121T101500Z-1a2b3c --discard",
+        action="restore",
     )
     one.add_argument("id", nargs="?", help="the restore's id (shown by restore and by status); none lists them")
     one.add_argument("--discard", action="store_true", help="delete the copy that is not live")
@@ -198,6 +199,7 @@ def parser() -> Parser:
         "restaura keys kit > web1.kit",
         "restaura keys confirm --kit web1.kit",
         "restaura keys restore --kit web1.kit",
+        call="keys_verb",
     )
     one.add_argument(
         "what",
@@ -220,6 +222,7 @@ def parser() -> Parser:
         "accept",
         "Accept a suspect or torn component: it counts as good from then on.",
         "restaura accept 20261121T101500Z-1a2b3c postgres",
+        action="listing",
     )
     one.add_argument("point", help="the point's id")
     one.add_argument("component", help="the component's name")

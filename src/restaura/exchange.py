@@ -59,7 +59,9 @@ class Move:
 class Planner:
     """Makes the moves that put everything in a hold live and leave alone what `stays`."""
 
-    def __init__(self, hold: int, where: Path, stays: Callable[[str, bool], bool], keeps: Callable[[str], bool]) -> None:
+    def __init__(
+        self, hold: int, where: Path, stays: Callable[[str, bool], bool], keeps: Callable[[str], bool]
+    ) -> None:
         """`stays(path, is_dir)`: live data that is no part of the backup. `keeps(path)`: staged data not to go live."""
         self._hold, self._where = hold, where
         self._stays, self._keeps = stays, keeps
@@ -85,9 +87,7 @@ class Planner:
     def _plan(self, live: Path, inside: str) -> None:
         staged = self._where / inside
         here, there = _stat(live), _stat(staged)
-        if self._keeps(str(live)):
-            self.left.append(str(live))
-        elif there is None and here is not None and self._stays(str(live), stat.S_ISDIR(here.st_mode)):
+        if self._keeps(str(live)) or (here is not None and there is None and self._stays(str(live), _is_dir(here))):
             self.left.append(str(live))
         elif here is not None and there is not None and self._apart(live, here, staged, there):
             self.attributes.append(
@@ -109,7 +109,7 @@ class Planner:
 
     def _apart(self, live: Path, here: os.stat_result, staged: Path, there: os.stat_result) -> bool:
         """Whether two directories change places entry by entry: they cannot as a whole, or something in them stays."""
-        if not (stat.S_ISDIR(here.st_mode) and stat.S_ISDIR(there.st_mode)):
+        if not (_is_dir(here) and _is_dir(there)):
             return False
         return (
             str(live) in self._mounts
@@ -125,10 +125,10 @@ class Planner:
         if mounted_below(str(live), mounts()):
             return True
         for top, directories, files in os.walk(live):
-            for name in [*directories, *files]:
-                path = f"{top}/{name}"
-                if self._stays(path, name in directories) or self._keeps(path):
-                    return True
+            if any(self._stays(f"{top}/{name}", True) or self._keeps(f"{top}/{name}") for name in directories):
+                return True
+            if any(self._stays(f"{top}/{name}", False) or self._keeps(f"{top}/{name}") for name in files):
+                return True
         return False
 
     def _holds_kept_back(self, staged: Path) -> bool:
@@ -183,7 +183,7 @@ def discard(data: dict[str, Any]) -> None:
     holds, moves = _read(data)
     left = [hold for hold in holds if os.path.lexists(hold.kept) or os.path.lexists(hold.stage)]
     states = {_side(move, holds[move.hold]) for move in moves if holds[move.hold] in left}
-    if len(states) > 1:
+    if len(states) > 1 or "moving" in states:
         raise RefusedError("the swap was cut off half-way", where=holds[0].kept, fix="restaura recover")
     for hold in left:
         remove(hold.find())
@@ -202,13 +202,13 @@ def _read(data: dict[str, Any]) -> tuple[list[Hold], list[Move]]:
     return [Hold(**one) for one in data["holds"]], [Move(**one) for one in data["moves"]]
 
 
-def _side(move: Move, hold: Hold) -> Literal["staged", "live"]:
+def _side(move: Move, hold: Hold) -> Literal["staged", "live", "moving"]:
     """Say which side is live, by what the hold has; SourceError when it has neither."""
     inside = hold.find() / move.inside
     found = _stat(inside)
     inode = found.st_ino if found else None
-    if _aside(inside).exists(follow_symlinks=False) if False else os.path.lexists(_aside(inside)):
-        return "staged" if inode is None else "live"
+    if os.path.lexists(_aside(inside)):
+        return "moving"
     if inode == move.staged_inode and inode != move.live_inode:
         return "live"
     if inode == move.live_inode:
@@ -292,6 +292,10 @@ def _rename(old: str, new: str, flags: int) -> None:
 def _looked_at(base: Path, path: str) -> Entry:
     found = scan(base, [path], depth="catalog", boundaries=[path])
     return next(one for one in found.entries if one.path == path)
+
+
+def _is_dir(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -14,8 +14,29 @@ from pathlib import Path
 
 # They hold no data of their own: no backup ever enters them.
 PSEUDO = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs "
-    "proc pstore rpc_pipefs securityfs selinuxfs sysfs tracefs".split()
+    [
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tracefs",
+    ]
 )
 
 
@@ -115,7 +136,7 @@ def _within(path: str, seen: Iterable[Mount]) -> tuple[str, str]:
         return "", ""
     best = None
     for mount in seen:
-        inside = mount.point == "/" or path == mount.point or path.startswith(f"{mount.point}/")
+        inside = mount.point in ("/", path) or path.startswith(f"{mount.point}/")
         if inside and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     if best is None:
@@ -130,7 +151,7 @@ def _covers(place: tuple[str, str], held: tuple[str, str]) -> bool:
 
 def _link(path: str) -> str:
     try:
-        return os.readlink(path)
+        return os.readlink(path)  # noqa: PTH115  not a path when it names a pipe or a socket
     except OSError:
         return ""
 

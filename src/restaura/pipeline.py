@@ -27,7 +27,7 @@ from restaura.output import Progress
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
 from restaura.sources import Frozen, Outcome, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
-from restaura.stores import PointWriter, Store, StoredPoint
+from restaura.stores import PointWriter, Store, StoredPoint, StreamWriter
 from restaura.trees import Index
 
 CHUNK = 1 << 18
@@ -386,6 +386,16 @@ class Take:
         )
 
 
+def _begin_stream(component: str, artifact: Stream, sinks: Sequence[Sink]) -> dict[str, tuple[Sink, StreamWriter]]:
+    writers = {}
+    for sink in sinks:
+        try:
+            writers[sink.store.name] = (sink, sink.open_writer.stream(component, artifact))
+        except (RestauraError, OSError) as error:
+            sink.of(component).error = str(error)
+    return writers
+
+
 @dataclass
 class PauseTime:
     """How long ingestion was paused, in seconds; 0 until it is resumed."""
@@ -427,12 +437,7 @@ def fan_out(component: str, artifact: Stream, sinks: Sequence[Sink], tick: Calla
     A sink that fails is marked for this component, and the others go on. Raises what the producer raised, after
     every writer was aborted; NoStoreLeftError when no sink is left to write to.
     """
-    writers = {}
-    for sink in sinks:
-        try:
-            writers[sink.store.name] = (sink, sink.open_writer.stream(component, artifact))
-        except (RestauraError, OSError) as error:
-            sink.of(component).error = str(error)
+    writers = _begin_stream(component, artifact, sinks)
 
     def failed(name: str, error: Exception) -> None:
         sink, writer = writers.pop(name)

@@ -83,9 +83,8 @@ class Fingerprint:
                 found.append(f"{name}: only there after restore")
             elif self.parts[name] != other.parts[name]:
                 found.append(f"{name}: differs")
-        for name in sorted({*self.counts, *other.counts}):
-            if self.counts.get(name) != other.counts.get(name):
-                found.append(f"{name}: {self.counts.get(name)} backed up, {other.counts.get(name)} restored")
+        counted = {name: (self.counts.get(name), other.counts.get(name)) for name in {*self.counts, *other.counts}}
+        found += [f"{name}: {a} backed up, {b} restored" for name, (a, b) in sorted(counted.items()) if a != b]
         return found
 
 

@@ -79,10 +79,10 @@ class Child:
             raise ValueError("the child has no pipe on its standard output")
         return self.process.stdout
 
-    def errors(self) -> str:
-        """Return the end of what the child wrote to standard error so far."""
+    def errors(self, most: int | None = ERROR_CHARACTERS) -> str:
+        """Return the end of what the child wrote to standard error so far, `most` bytes of it (None: all)."""
         end = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, end - ERROR_CHARACTERS))
+        self._errors.seek(0 if most is None else max(0, end - most))
         return self._errors.read().decode(errors="replace").strip()
 
     def wait(self, timeout: float | None = None) -> int:

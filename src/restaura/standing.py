@@ -45,10 +45,10 @@ def standing(point: StoredPoint, component: str) -> Standing | None:
             accepted = True
         elif result == "verified":
             proof = unread
-        elif result == "proven" or result == "disproven":  # noqa: PLR1714 - mypy narrows this form only
+        elif result in ("proven", "disproven"):
+            proof, proof_at = "proven" if result == "proven" else "disproven", found.at
             # What a verify found wrong a later verify can find right (a disk that came back); a drill's word it cannot.
-            unread = result if found.kind == "drill" else unread
-            proof, proof_at = result, found.at
+            unread = proof if found.kind == "drill" else unread
     return Standing(record.state, record.consistency, proof, proof_at, accepted)
 
 

@@ -5,6 +5,7 @@ Runs at the start of every run, at boot, hourly, and from a watcher that outlive
 """
 
 import argparse
+import json
 import os
 import select
 import shutil
@@ -17,6 +18,7 @@ from restaura.errors import Exit, RestauraError
 from restaura.host import Host, environment
 from restaura.journal import Debt
 from restaura.output import Answer
+from restaura.paths import write_atomic
 from restaura.pipeline import shell
 from restaura.sources import registry
 from restaura.stores import open_store
@@ -98,6 +100,11 @@ def _take_back(host: Host, debt: Debt) -> None:
         source.undo(debt.data["record"])
         source.discard(debt.data["record"])
         (host.paths.kept / f"{debt.data['kept']}.json").unlink(missing_ok=True)
+    elif owner == "undo":
+        registry()[name].source.undo(debt.data["record"])
+        path = host.paths.kept / debt.data["kept"]
+        if path.exists():
+            write_atomic(path, json.dumps({**json.loads(path.read_text()), "live": "before"}).encode())
     elif owner == "source":
         registry()[name].source.take_back(debt.act, debt.data)
     else:

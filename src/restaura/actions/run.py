@@ -254,7 +254,8 @@ def _prune(host: Host, plan: Plan, sinks: Sequence[Sink], point_id: str) -> list
 
 
 def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answer:
-    rows, data = [], []
+    rows: list[list[str]] = []
+    data: list[dict[str, Any]] = []
     whole = True
     for part in take.parts:
         for sink in take.sinks:

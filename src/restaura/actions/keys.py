@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`restaura keys`: print the recovery kit, prove that it opens a point, put its keys back."""
+
+import argparse
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from restaura import keys
+from restaura.actions.restore import unlocked
+from restaura.errors import ConfigError, NoPointError, RestauraError
+from restaura.host import Host
+from restaura.output import Answer
+from restaura.standing import is_good
+from restaura.stores import Store, StoredPoint, open_store
+
+
+def keys_verb(host: Host, options: argparse.Namespace) -> Answer:
+    """Carry out `kit`, `confirm` or `restore`."""
+    if options.what == "kit":
+        kit = keys.kit_of(host).dump()
+        return Answer(kit, json.dumps(kit, indent=1))
+    if not options.kit:
+        raise ConfigError(f"keys {options.what} needs the kit", where="restaura keys", fix="--kit FILE")
+    kit_read = keys.Kit.read(Path(options.kit))
+    return _confirm(host, kit_read, options) if options.what == "confirm" else _restore(host, kit_read, options)
+
+
+def confirmed(host: Host) -> bool:
+    """Whether a kit with the very keys of this host has opened a point."""
+    state: Any = host.load_state().get("kit_confirmed", {})
+    return bool(state) and state.get("keys") == _fingerprint(_needed(host, keys.kit_of(host).keys))
+
+
+def _confirm(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
+    """Read one whole artifact of a good point in every store with nothing but the kit's keys."""
+    if kit.host != host.name:
+        raise ConfigError(f"is the kit of {kit.host}, not of {host.name}", where=options.kit, fix="--kit FILE")
+    opened = {}
+    with unlocked(host.paths, host.config, kit) as reader:
+        for config in host.config.stores:
+            store = open_store(config, reader)
+            opened[config.name] = _open_one(store, store.points(host.name))
+    if not options.check:
+        state = host.load_state()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        state["kit_confirmed"] = {"at": now, "keys": _fingerprint(_needed(host, kit.keys))}
+        host.save_state(state)
+    text = "\n".join(f"the kit opened point {point} in store {store}" for store, point in opened.items())
+    return Answer({"changed": True, "opened": opened}, text)
+
+
+def _open_one(store: Store, points: list[StoredPoint]) -> str:
+    problem: RestauraError = NoPointError(
+        "holds no good point to open", where=f"store {store.name}", fix="restaura run"
+    )
+    for point in reversed(points):
+        for component in point.manifest.components if point.manifest else ():
+            streams = [one for one in component.artifacts if one.kind == "stream"]
+            if point.manifest is None or not streams or not is_good(point, component.name):
+                continue
+            # A secret one is encrypted in every kind of store, so that it proves the keys.
+            smallest = min(streams, key=lambda one: (not one.secret, one.bytes))
+            with store.open_stream(point.manifest, smallest) as stream:
+                while stream.read(1 << 20):
+                    pass
+            return point.id
+        if point.damage:
+            problem = RestauraError(point.damage, where=f"point {point.id} in store {store.name}")
+    raise problem
+
+
+def _restore(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
+    if options.check:
+        missing = sorted(name for name in kit.keys if not (host.paths.keys / name).exists())
+    else:
+        missing = kit.write_keys(host.paths.keys)
+    text = f"put back: {', '.join(missing)}" if missing else "every key of the kit is there"
+    return Answer({"changed": bool(missing), "keys": missing}, text)
+
+
+def _needed(host: Host, held: dict[str, str]) -> dict[str, str]:
+    """Return the keys that open points: passwords and key files, not the credentials of a service."""
+    return {name: held.get(name, "") for name in keys.wanted_keys(host.config)}
+
+
+def _fingerprint(held: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()

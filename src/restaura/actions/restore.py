@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`restaura restore` and `restaura undo`: staged beside the live data, compared, swapped in, and swapped back."""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from restaura import keys, locks, restoring
+from restaura.actions import recover as recovery
+from restaura.config import load
+from restaura.config.schema import Component, Config
+from restaura.config.schema import Store as StoreConfig
+from restaura.errors import (
+    ConfigError,
+    Exit,
+    MismatchError,
+    NoPointError,
+    RefusedError,
+    RestauraError,
+    StoreError,
+)
+from restaura.host import Host
+from restaura.journal import Debt
+from restaura.output import Answer, printable, size, table
+from restaura.paths import Paths, private_dir, write_atomic
+from restaura.pipeline import paused
+from restaura.point import ComponentRecord, new_id
+from restaura.restoring import Built
+from restaura.sources import Source, Target, registry
+from restaura.standing import Wanted, choose, held, standing
+from restaura.stores import Store, StoredPoint, open_store
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One component to restore: its options, its record, and every store that holds this point of it, best first."""
+
+    options: Component
+    kind: str
+    record: ComponentRecord
+    plan: str
+    point: StoredPoint
+    candidates: list[tuple[Store, StoredPoint]]
+
+
+def restore(host: Host, options: argparse.Namespace) -> Answer:
+    """Show what a restore would do, or with --yes do it."""
+    target = _target(options)
+    with _reading_host(host, options) as reader:
+        choices = _choose(reader, options)
+        if not options.yes or options.check:
+            return _shown(choices, target)
+        recovery.watch(reader)
+        recovery.pay(reader)
+        names = [f"component:{one.options.name}" for one in choices]
+        names += [f"store:{store.name}" for one in choices for store, _ in one.candidates]
+        with locks.holding(reader.paths.locks, names, options.wait):
+            return _restore(reader, choices, target)
+
+
+def _target(options: argparse.Namespace) -> Target:
+    kind, _, value = options.to.partition(":")
+    if kind == "dir" and not value.startswith("/"):
+        raise ConfigError("a directory is given by its absolute path", where=f"--to {options.to}", fix="--to dir:/PATH")
+    return Target(kind, value, tuple(options.path))
+
+
+# -- which points, from where --------------------
+
+
+@contextlib.contextmanager
+def _reading_host(host: Host, options: argparse.Namespace) -> Iterator[Host]:
+    """Yield the host to read as: this one, or with --kit the one whose kit it is, its keys in a spool of their own."""
+    if not options.kit:
+        if options.store:
+            raise ConfigError("--store needs --kit", where="restaura restore", fix="--kit FILE, the recovery kit")
+        yield host
+        return
+    kit = keys.Kit.read(Path(options.kit))
+    config = load.parse(kit.config, options.kit)
+    with unlocked(host.paths, config, kit) as reader:
+        if options.store:
+            yield _moved(reader, options.store)
+        else:
+            yield reader
+
+
+@contextlib.contextmanager
+def unlocked(paths: Paths, config: Config, kit: keys.Kit) -> Iterator[Host]:
+    """Yield a host that reads with a kit's keys alone; they are unpacked into a journaled spool, and removed."""
+    with Host(paths, config).spool("kit") as folder:
+        kit.write_keys(folder)
+        yield Host(replace(paths, keys_of_kit=folder), config)
+
+
+def _moved(host: Host, location: str) -> Host:
+    """Return a host whose one store is the kit's that answers at `location`."""
+    location = location.rstrip("/")
+    stores = host.config.stores
+    there = [one for one in stores if one.location.rstrip("/") == location]
+    for one in there or [replace(one, location=location) for one in stores]:
+        found = Host(host.paths, replace(host.config, stores=(one,)))
+        try:
+            open_store(one, found).points()
+        except StoreError:
+            if there:
+                raise
+            continue
+        return found
+    known = ", ".join(one.location for one in stores)
+    raise ConfigError("no store of the kit answers there", where=f"--store {location}", fix=f"the kit knows: {known}")
+
+
+def _choose(host: Host, options: argparse.Namespace) -> list[Choice]:
+    """Find the point of every asked component, and every store that holds it."""
+    of_host = options.host or host.name
+    listed: dict[str, tuple[Store, list[StoredPoint]]] = {}
+    problems = []
+    for config in _ordered(host.config.stores, options.from_store):
+        store = open_store(config, host)
+        try:
+            listed[store.name] = (store, store.points(of_host))
+        except StoreError as error:
+            problems.append(str(error))
+    if not listed:
+        raise StoreError("; ".join(problems) or "no store is configured", where="restore")
+    points = [point for _, found in listed.values() for point in found]
+    names = options.component or _all_components(host, points, options.plan)
+    wanted = Wanted(options.point or "latest", options.date or "", options.before, options.plan or "")
+    return [_choice(host, name, point, listed) for name, point in _points_for(points, wanted, names)]
+
+
+def _ordered(stores: Sequence[StoreConfig], first: str | None) -> list[StoreConfig]:
+    if first and first not in {one.name for one in stores}:
+        known = ", ".join(one.name for one in stores)
+        raise ConfigError("no such store", where=f"--from-store {first}", fix=f"one of: {known}")
+    return sorted(stores, key=lambda one: (one.name != first, one.location.startswith("s3:")))
+
+
+def _all_components(host: Host, points: Sequence[StoredPoint], plan: str | None) -> list[str]:
+    plans = [one for one in host.config.plans if not plan or one.name == plan]
+    if plan and not plans:
+        raise ConfigError("no such plan", where=f"--plan {plan}", fix="restaura status")
+    wanted = {one.name for known in plans for one in host.config.plan_components(known)}
+    there = {one.name for point in points if point.manifest for one in point.manifest.components}
+    return [one.name for one in host.config.components if one.name in wanted] or sorted(there)
+
+
+def _points_for(points: Sequence[StoredPoint], wanted: Wanted, names: Sequence[str]) -> list[tuple[str, StoredPoint]]:
+    """Return one point in which all are good; where plans split them and no id was given, the newest for each."""
+    try:
+        point = choose(list(points), wanted, list(names))
+    except NoPointError:
+        if wanted.id != "latest" or len(names) == 1:
+            raise
+        return [(name, choose(list(points), wanted, [name])) for name in names]
+    return [(name, point) for name in names]
+
+
+def _choice(host: Host, name: str, point: StoredPoint, listed: dict[str, tuple[Store, list[StoredPoint]]]) -> Choice:
+    candidates = []
+    for store, found in listed.values():
+        for one in found:
+            record = held(one.manifest, name) if one.manifest else None
+            if one.id == point.id and record and record.state != "failed":
+                candidates.append((store, one))
+    candidates.sort(key=lambda one: _rank(one[1], name))
+    record = held(point.manifest, name) if point.manifest else None
+    if point.damage and not candidates:
+        raise StoreError(point.damage, where=f"point {point.id}")
+    if not candidates or record is None:
+        raise NoPointError(
+            f"does not hold {name!r}" + (f": {record.error}" if record and record.error else ""),
+            where=f"point {point.id}",
+            fix=f"restaura show {point.id}",
+        )
+    options, kind = _options(host, name, point)
+    best = candidates[0][1].manifest
+    return Choice(options, kind, best.component(name) if best else record, point.plan, point, candidates)
+
+
+def _rank(point: StoredPoint, name: str) -> int:
+    verdict = standing(point, name)
+    return 0 if verdict and verdict.good else 1
+
+
+def _options(host: Host, name: str, point: StoredPoint) -> tuple[Component, str]:
+    """Return a component's options and kind: those of this host, or those the point was taken with."""
+    if name in host.config.kinds:
+        return host.config.component(name), host.config.kinds[name]
+    declared = point.manifest.config.get("components", {}) if point.manifest else {}
+    only = {kind: [one for one in items if one["name"] == name] for kind, items in declared.items()}
+    config = load.parse({"settings": {"host": host.name}, "components": only}, f"point {point.id}")
+    return config.component(name), config.kinds[name]
+
+
+def _shown(choices: Sequence[Choice], target: Target) -> Answer:
+    rows = [
+        [
+            one.options.name,
+            one.kind,
+            one.point.id,
+            one.point.label,
+            size(one.record.bytes),
+            one.record.consistency or "-",
+            _verdict(one),
+            ", ".join(store.name for store, _ in one.candidates),
+        ]
+        for one in choices
+    ]
+    text = table(["component", "kind", "point", "label", "bytes", "consistency", "standing", "from"], rows)
+    where = f"{target.kind}:{target.value}" if target.value else target.kind
+    data = {"changed": True, "target": where, "paths": list(target.paths), "components": [_row(one) for one in choices]}
+    text += f"\nwould be restored to {where}; nothing was changed. Do it with --yes"
+    return Answer(data, text)
+
+
+def _verdict(choice: Choice) -> str:
+    verdict = standing(choice.candidates[0][1], choice.options.name)
+    return "?" if verdict is None else f"{verdict.state}, {verdict.proof}" + ("" if verdict.good else " (NOT GOOD)")
+
+
+def _row(choice: Choice) -> dict[str, Any]:
+    return {
+        "component": choice.options.name,
+        "kind": choice.kind,
+        "point": choice.point.id,
+        "label": choice.point.label,
+        "plan": choice.plan,
+        "bytes": choice.record.bytes,
+        "standing": _verdict(choice),
+        "stores": [store.name for store, _ in choice.candidates],
+    }
+
+
+# -- the act --------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A component that is staged and compared."""
+
+    choice: Choice
+    built: Built
+    source: Source
+
+
+def _restore(host: Host, choices: Sequence[Choice], target: Target) -> Answer:
+    restore_id = new_id(datetime.now(UTC))
+    host.log.context = {"restore": restore_id}
+    ready: list[Ready] = []
+    try:
+        for choice in choices:
+            ready.append(_stage(host, choice, target))  # noqa: PERF401 - a failure needs those before it
+        _refuse_busy(ready)
+        plan = next((one for one in host.config.plans if target.kind == "live" and one.name == choices[0].plan), None)
+        with paused(host, plan) if plan else contextlib.nullcontext():
+            kept = _swap_all(host, restore_id, ready)
+    except BaseException:
+        _take_back(host, ready)
+        raise
+    failed = [text for one in ready for text in restoring.checks(one.source, one.built.staged, one.choice.options)]
+    notes = [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
+    rows = [{**_row(one.choice), "from": one.built.store, "kept": one.choice.options.name in kept} for one in ready]
+    text = table(
+        ["component", "point", "from", "bytes", "restored"],
+        [[row["component"], row["point"], row["from"], size(row["bytes"]), "equal"] for row in rows],
+    )
+    undo = f"restaura undo {restore_id}" if kept else ""
+    lines = [text, *map(printable, notes), *failed, *([f"swap back: {undo}"] if undo else [])]
+    data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "failed_checks": failed, "undo": undo}
+    host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
+    return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.DONE)
+
+
+def _stage(host: Host, choice: Choice, target: Target) -> Ready:
+    """Stage one component and compare it; what differs is removed again. Another store is tried when one is damaged."""
+    source = registry()[choice.kind].source(choice.options, host)
+    candidates = list(choice.candidates)
+    while True:
+        built = restoring.stage(host, source, candidates, choice.options.name, target)
+        problems = _compare(source, built, target)
+        if not problems:
+            return Ready(choice, built, source)
+        _drop_staged(host, choice.kind, built)
+        host.log.event("mismatch", "error", component=choice.options.name, store=built.store, problems=problems[:50])
+        candidates = [one for one in candidates if one[0].name != built.store]
+        if not candidates:
+            raise MismatchError(
+                "what was restored is not what was backed up: " + "; ".join(problems[:10]),
+                where=f"component {choice.options.name}, point {choice.point.id}",
+                fix=f"restaura list --component {choice.options.name}, then restore an older point: --point ID",
+            )
+
+
+def _compare(source: Source, built: Built, target: Target) -> list[str]:
+    """Return the differences to the fingerprint of the point; a part of a component has none to compare with."""
+    wanted = built.reader.component.fingerprint
+    if wanted is None or target.paths or built.staged.data.get("partial"):
+        return []
+    return wanted.differences(source.fingerprint(built.staged, wanted.depth))
+
+
+def _refuse_busy(ready: Sequence[Ready]) -> None:
+    holders = [f"{one.choice.options.name}: {who}" for one in ready for who in one.source.busy(one.built.staged)]
+    if holders:
+        shown = "; ".join(map(printable, holders[:10]))
+        raise RefusedError(
+            f"the live data is in use ({len(holders)}): {shown}",
+            where="restore",
+            fix="stop what uses it and try again; nothing was changed",
+        )
+
+
+def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
+    """Swap every component in, each journaled before; when one fails, those before it are swapped back."""
+    done: list[tuple[Ready, Debt, dict[str, Any]]] = []
+    try:
+        for one in ready:
+            record = one.source.plan_swap(one.built.staged)
+            if not record:
+                continue
+            name = f"{restore_id}-{one.choice.options.name}"
+            debt = host.journal.write(f"swap:{one.choice.kind}", "swap", {"record": record, "kept": name})
+            done.append((one, debt, record))
+            _keep(host, name, one.choice, restore_id, record)
+            one.source.swap(record)
+    except BaseException:
+        for one, debt, record in reversed(done):
+            one.source.undo(record)
+            host.journal.settle(debt)
+            _kept_path(host, f"{restore_id}-{one.choice.options.name}").unlink(missing_ok=True)
+        raise
+    for one in ready:
+        _settle_staged(host, one.built)
+    for _, debt, _ in done:
+        host.journal.settle(debt)
+    return {one.choice.options.name for one, _, _ in done}
+
+
+def _take_back(host: Host, ready: Sequence[Ready]) -> None:
+    for one in ready:
+        with contextlib.suppress(RestauraError):
+            _drop_staged(host, one.choice.kind, one.built)
+
+
+def _settle_staged(host: Host, built: Built) -> None:
+    debt = built.staged.data.get("debt")
+    if isinstance(debt, str):
+        host.journal.settle(debt)
+
+
+def _drop_staged(host: Host, kind: str, built: Built) -> None:
+    """Remove what was staged, by the debt that `stage` wrote."""
+    wanted = built.staged.data.get("debt")
+    for debt in host.journal.open_debts():
+        if debt.id == wanted:
+            registry()[kind].source.take_back(debt.act, debt.data)
+            host.journal.settle(debt)
+
+
+# -- undo --------------------
+
+
+def _kept_path(host: Host, name: str) -> Path:
+    return host.paths.kept / f"{name}.json"
+
+
+def _keep(host: Host, name: str, choice: Choice, restore_id: str, record: dict[str, Any]) -> None:
+    private_dir(host.paths.kept)
+    data = {
+        "id": restore_id,
+        "component": choice.options.name,
+        "kind": choice.kind,
+        "point": choice.point.id,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "live": "restored",
+        "record": record,
+    }
+    write_atomic(_kept_path(host, name), json.dumps(data).encode())
+
+
+def kept_records(host: Host) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the records of restores that can be swapped back, oldest first."""
+    if not host.paths.kept.is_dir():
+        return []
+    return [(path, json.loads(path.read_text())) for path in sorted(host.paths.kept.glob("*.json"))]
+
+
+def undo(host: Host, options: argparse.Namespace) -> Answer:
+    """Swap a restore back (both sides stay), or with --discard delete the copy that is not live."""
+    records = kept_records(host)
+    if not options.id:
+        rows = [[one["id"], one["component"], one["point"], one["at"], one["live"]] for _, one in records]
+        text = table(["id", "component", "point", "at", "live"], rows) if rows else "no restore to swap back"
+        return Answer({"changed": False, "restores": [one for _, one in records]}, text)
+    chosen = [(path, one) for path, one in records if one["id"].startswith(options.id)]
+    if not chosen or len({one["id"] for _, one in chosen}) > 1:
+        raise NoPointError("no such restore", where=f"undo {options.id}", fix="restaura undo")
+    names = [f"component:{one['component']}" for _, one in chosen]
+    done = []
+    with locks.holding(host.paths.locks, names, 0):
+        for path, one in reversed(chosen):
+            done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
+    return Answer({"changed": any(done), "id": chosen[0][1]["id"]}, "\n".join(filter(None, done)) or "nothing to do")
+
+
+def _undo_one(host: Host, path: Path, kept: dict[str, Any], discard: bool, check: bool) -> str:
+    source = registry()[kept["kind"]].source
+    if discard:
+        other = "the data from before the restore" if kept["live"] == "restored" else "the restored data"
+        if not check:
+            source.discard(kept["record"])
+            path.unlink()
+        return f"{kept['component']}: {other} {'would be' if check else 'was'} deleted"
+    if kept["live"] != "restored":
+        return ""
+    if not check:
+        debt = host.journal.write(f"undo:{kept['kind']}", "undo", {"record": kept["record"], "kept": path.name})
+        source.undo(kept["record"])
+        write_atomic(path, json.dumps({**kept, "live": "before"}).encode())
+        host.journal.settle(debt)
+    return f"{kept['component']}: the data from before {'would be' if check else 'is'} live again; both sides are kept"

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`restaura verify`: read stored bytes again, a part each time, so that all are read within 30 days."""
+
+import argparse
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from restaura import catalogue, locks
+from restaura.actions import find_plan
+from restaura.config.schema import Plan
+from restaura.errors import DamagedError, Exit, NoPointError, RestauraError
+from restaura.host import Host
+from restaura.output import Answer
+from restaura.pipeline import INDEX_SUFFIX
+from restaura.point import ComponentRecord, Manifest, Record
+from restaura.report import reporting
+from restaura.restoring import StoreReader
+from restaura.standing import standing
+from restaura.stores import Store, StoredPoint, open_store
+
+PARTS = 30
+
+
+def verify(host: Host, options: argparse.Namespace) -> Answer:
+    """Verify the stores of one plan or of all; what fails is disproven and loud."""
+    plans = [find_plan(host, options.plan)] if options.plan else list(host.config.plans)
+    rows: list[dict[str, Any]] = []
+    code = int(Exit.DONE)
+    for plan in plans:
+        with reporting(host, plan, "verify") as answers:
+            answer = _verify_plan(host, plan, options)
+            answers.append(answer)
+        rows += answer.data["stores"]
+        code = code or answer.code
+    return Answer({"changed": False, "stores": rows}, "\n".join(map(_line, rows)), code)
+
+
+def _verify_plan(host: Host, plan: Plan, options: argparse.Namespace) -> Answer:
+    rows = []
+    for config in host.config.plan_stores(plan):
+        with locks.holding(host.paths.locks, [f"store:{config.name}"], options.wait):
+            row: dict[str, Any] = {"plan": plan.name, "store": config.name, "points": 0, "read": 0, "problems": []}
+            try:
+                _verify_store(host, plan, open_store(config, host), options, row)
+            except RestauraError as error:
+                row["problems"].append(str(error))
+            rows.append(row)
+    code = Exit.FAILED if any(one["problems"] for one in rows) else Exit.DONE
+    return Answer({"stores": rows}, "\n".join(map(_line, rows)), code)
+
+
+def _verify_store(host: Host, plan: Plan, store: Store, options: argparse.Namespace, row: dict[str, Any]) -> None:
+    """Check every point's presence and sizes, and read the content of those whose turn it is."""
+    listed = store.points(host.name)
+    row["problems"] += [f"point {one.id}: {one.damage}" for one in listed if one.damage]
+    points = [one for one in listed if one.manifest and one.plan == plan.name]
+    if options.point:
+        points = [one for one in points if one.id.startswith(options.point)]
+        if not points:
+            raise NoPointError("no such point", where=f"store {store.name}, {options.point}", fix="restaura list")
+    full = options.full or bool(options.point)
+    row["points"] = len(points)
+    structural = _structure(host, store, full and not options.point, row)
+    turn = {one.id for one in points} if full or structural else _whose_turn(host, plan, store, points)
+    changed = False
+    for point in points:
+        problems = _verify_point(store, point, point.id in turn)
+        row["read"] += point.id in turn
+        row["problems"] += [f"{name} of point {point.id}: {text}" for name, text in problems.items()]
+        changed |= _keep_verdict(store, point, problems, point.id in turn)
+    _took_turns(host, plan, store, turn, {one.id for one in points})
+    if changed:
+        catalogue.put(host, store.name, store.points())
+
+
+def _structure(host: Host, store: Store, full: bool, row: dict[str, Any]) -> bool:
+    """Check what belongs to no one point; return whether it is damaged, so that every point must be read."""
+    try:
+        store.verify_all(full)
+    except DamagedError as error:
+        host.log.event("store damaged", "error", store=store.name, error=str(error))
+        row["problems"].append(str(error))
+        return True
+    return False
+
+
+def _verify_point(store: Store, point: StoredPoint, full: bool) -> dict[str, str]:
+    """Return what is wrong, by component."""
+    problems = {}
+    for component in point.manifest.components if point.manifest else ():
+        if component.state != "failed":
+            try:
+                _verify_component(store, point, component, full)
+            except DamagedError as error:
+                problems[component.name] = str(error)
+    return problems
+
+
+def _verify_component(store: Store, point: StoredPoint, component: ComponentRecord, full: bool) -> None:
+    manifest = point.manifest
+    if not isinstance(manifest, Manifest):
+        return
+    reader = StoreReader(store, point, component.name)
+    for artifact in component.artifacts:
+        index = reader.index(artifact.name) if artifact.kind == "tree" and full else None
+        store.verify(manifest, artifact, index, full)
+        if artifact.kind == "tree" and artifact.name + INDEX_SUFFIX not in {one.name for one in component.artifacts}:
+            raise DamagedError("has no index", where=f"{component.name}/{artifact.name}")
+
+
+def _keep_verdict(store: Store, point: StoredPoint, problems: dict[str, str], read: bool) -> bool:
+    """Keep a record of what was found wrong, or found right that a verify had found wrong."""
+    results = dict.fromkeys(problems, "disproven")
+    for component in point.manifest.components if point.manifest and read else ():
+        verdict = standing(point, component.name)
+        if verdict and verdict.proof == "disproven" and component.name not in problems:
+            results[component.name] = "verified"
+    known = {
+        component
+        for record in point.records
+        for component, result in record.results.items()
+        if record.kind == "verify" and result == "disproven"
+    }
+    news = {name: result for name, result in results.items() if result == "verified" or name not in known}
+    if news:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store.add_record(point, Record(point.id, "verify", now, news, {"problems": problems}))
+    return bool(news)
+
+
+def _whose_turn(host: Host, plan: Plan, store: Store, points: Iterable[StoredPoint]) -> set[str]:
+    """Return the points to read now: a thirtieth for each day since the last verify, those read longest ago first."""
+    read = _read_at(host, plan, store)
+    waiting = sorted(points, key=lambda one: read.get(one.id, ""))
+    last = max(read.values(), default="")
+    now = datetime.now(UTC)
+    days = 1 if not last else max(1, (now - datetime.fromisoformat(last)).days + 1)
+    share = -(-len(waiting) * min(days, PARTS) // PARTS)
+    late = {
+        one.id for one in waiting if one.id in read and (now - datetime.fromisoformat(read[one.id])).days >= PARTS - 2
+    }
+    return late | {one.id for one in waiting[:share]}
+
+
+def _read_at(host: Host, plan: Plan, store: Store) -> dict[str, str]:
+    verified: Any = host.load_state().get("verified", {})
+    return dict(verified.get(plan.name, {}).get(store.name, {}))
+
+
+def _took_turns(host: Host, plan: Plan, store: Store, read: set[str], there: set[str]) -> None:
+    state: dict[str, Any] = host.load_state()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = {**_read_at(host, plan, store), **dict.fromkeys(read, now)}
+    mine = state.setdefault("verified", {}).setdefault(plan.name, {})
+    mine[store.name] = {one: at for one, at in rows.items() if one in there}
+    host.save_state(state)
+
+
+def _line(row: dict[str, Any]) -> str:
+    head = f"{row['plan']} in {row['store']}: {row['points']} points, {row['read']} read whole"
+    return "\n".join([head, *(f"  {one}" for one in row["problems"])])

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The argument spec of a whole declaration. Written by `make generate` from src/restaura; edit that instead."""
+
+from typing import Any
+
+SPEC: dict[str, Any] = {
+    "settings": {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str", "required": True},
+            "reserve_percent": {"type": "int", "default": 10},
+            "reserve_bytes": {"type": "int", "default": 5000000000},
+            "metrics_file": {"type": "str", "default": ""},
+            "log_days": {"type": "int", "default": 90},
+        },
+    },
+    "stores": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "type": {"type": "str", "choices": ["restic", "dated"], "default": "restic"},
+            "location": {"type": "str", "required": True},
+            "s3_access_key": {"type": "str", "no_log": True},
+            "s3_secret_key": {"type": "str", "no_log": True},
+            "s3_region": {"type": "str", "default": "us-east-1"},
+            "password": {"type": "str", "no_log": True},
+            "compression": {"type": "str", "choices": ["zstd", "none"], "default": "zstd"},
+            "encrypt": {"type": "bool", "default": False},
+            "age_recipients": {"type": "list", "elements": "str", "default": []},
+            "host_segment": {"type": "bool", "default": True},
+            "plan_segment": {"type": "bool", "default": True},
+            "host_may_delete": {"type": "bool", "default": True},
+        },
+    },
+    "plans": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "components": {"type": "list", "elements": "str", "default": []},
+            "stores": {"type": "list", "elements": "str", "default": []},
+            "schedule": {"type": "str", "default": "daily"},
+            "timezone": {"type": "str", "default": ""},
+            "retention": {
+                "type": "dict",
+                "options": {
+                    "keep_last": {"type": "int", "default": 3},
+                    "keep_within": {"type": "str", "default": ""},
+                    "keep_daily": {"type": "int", "default": 7},
+                    "keep_weekly": {"type": "int", "default": 4},
+                    "keep_monthly": {"type": "int", "default": 6},
+                    "floor": {"type": "int", "default": 2},
+                },
+            },
+            "fingerprint": {"type": "str", "choices": ["content", "catalog"], "default": "content"},
+            "drill": {"type": "str", "default": "weekly"},
+            "verify": {"type": "str", "default": "daily"},
+            "pause": {
+                "type": "dict",
+                "options": {
+                    "command": {"type": "str", "required": True},
+                    "resume": {"type": "str", "required": True},
+                    "limit": {"type": "int", "default": 300},
+                },
+            },
+            "freeze_timeout": {"type": "int", "default": 3600},
+            "failure_command": {"type": "str", "default": ""},
+            "heartbeat_url": {"type": "str", "no_log": True},
+        },
+    },
+    "components": {"type": "dict", "options": {}},
+}

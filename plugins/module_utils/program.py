@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the on-host program for a module: its JSON answer becomes the result. Private to this collection."""
+
+import json
+import subprocess
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+CONTRACT = 1
+# Not the module's interpreter: the program needs the distribution's Python, which has boto3 and docker.
+PYTHON = "/usr/bin/python3"
+PROGRAM_OPTION = {"program": {"type": "path"}}
+EXIT_DONE = 0
+
+
+def call(
+    module: AnsibleModule, *arguments: str, given: str = "", accept: tuple[int, ...] = (EXIT_DONE,)
+) -> dict[str, Any]:
+    """Run the program with `arguments` and return its answer; the module fails for an exit code not in `accept`.
+
+    `given` goes to its standard input: secrets never stand on a command line. The program runs in a session of its own
+    and writes into files, so that it ends its work even when the connection, and with it the module, is gone.
+    """
+    if not module.params["program"]:
+        module.fail_json(msg="this module is run by its action plugin: call it by its full name, restaura.stack.NAME")
+    argv = [PYTHON, module.params["program"], *arguments, "--json"]
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(given.encode())
+        stdin.seek(0)
+        code = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, cwd="/", start_new_session=True).wait()
+        out, errors = (_read(one) for one in (stdout, stderr))
+    try:
+        answer = json.loads(out)
+        contract = answer["contract"]
+    except (ValueError, KeyError, TypeError):
+        shown = {"stdout": out[-4000:], "stderr": errors[-4000:], "rc": code}
+        module.fail_json(msg=f"restaura {arguments[0]} ended with exit code {code} and no answer", **shown)
+    if contract != CONTRACT:
+        spoken = f"the program on this host speaks contract {contract}, this collection {CONTRACT}"
+        module.fail_json(msg=f"{spoken}\nfix: run setup_backup.yml again")
+    if code not in accept:
+        module.fail_json(msg=_message(arguments[0], answer), rc=code, answer=answer, stderr=errors[-4000:])
+    return dict(answer)
+
+
+def result(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what an answer says, without what only the two programs tell each other."""
+    return {key: value for key, value in answer.items() if key not in {"contract", "exit", "changed"}}
+
+
+def _message(verb: str, answer: dict[str, Any]) -> str:
+    """Return what went wrong, where, and the fix: the error, or what an answer says of its parts."""
+    error = answer.get("error") or {}
+    if not error:
+        parts = [f"{one['component']}: {one['error']}" for one in answer.get("components", []) if one.get("error")]
+        found = [*dict.fromkeys(parts), *map(str, answer.get("problems", []))]
+        return "\n".join([f"restaura {verb} ended with exit code {answer['exit']}", *found])
+    text = f"{error['where']}: {error['what']}" if error.get("where") else str(error["what"])
+    return f"{text}\nfix: {error['fix']}" if error.get("fix") else text
+
+
+def _read(stream: Any) -> str:
+    stream.seek(0)
+    return str(stream.read().decode("utf-8", "replace"))

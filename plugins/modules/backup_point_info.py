@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: list restore points and how the host stands."""
+
+DOCUMENTATION = r"""
+module: backup_point_info
+version_added: "0.1.0"
+short_description: List restore points and show how a host stands
+description:
+  - Reads only. Returns the points in the host's stores and what C(restaura status) says of them.
+extends_documentation_fragment:
+  - restaura.stack.program
+  - restaura.stack.program.reads
+options:
+  gather:
+    description: What to return. Points may have to be listed in remote stores.
+    type: list
+    elements: str
+    choices: [points, status]
+    default: [points, status]
+  plan:
+    description: Only the points of this plan.
+    type: str
+  component:
+    description: Only points that hold this component.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: See which points there are
+  restaura.stack.backup_point_info:
+    component: postgres
+  register: found
+
+- name: Refuse to upgrade without a proven backup
+  ansible.builtin.assert:
+    that: [found.points | length > 0]
+"""
+
+RETURN = r"""
+points:
+  description: The points, oldest first.
+  returned: when O(gather) holds V(points)
+  type: list
+  elements: dict
+status:
+  description: What C(restaura status) answered.
+  returned: when O(gather) holds V(status)
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.restaura.stack.plugins.module_utils.program import PROGRAM_OPTION, call, result
+
+
+def main() -> None:
+    what = ["points", "status"]
+    module = AnsibleModule(
+        argument_spec={
+            "gather": {"type": "list", "elements": "str", "choices": what, "default": what},
+            "plan": {"type": "str"},
+            "component": {"type": "str"},
+            **PROGRAM_OPTION,
+        },
+        supports_check_mode=True,
+    )
+    found: dict[str, Any] = {}
+    if "points" in module.params["gather"]:
+        chosen = [f"--{name}={module.params[name]}" for name in ("plan", "component") if module.params[name]]
+        found["points"] = call(module, "list", *chosen)["points"]
+    if "status" in module.params["gather"]:
+        found["status"] = result(call(module, "status"))
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()

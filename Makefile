@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target is one command; what takes more stands in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup_backup venv lint types test test-unit test-repo test-integration test-molecule scenario demo generate \
+.PHONY: help setup_backup venv lint types test test-unit test-repo test-integration test-playbooks test-molecule scenario demo generate \
     lab-up lab-down clean
 
 help: ## this list
@@ -13,13 +13,13 @@ setup_backup: ## back up this machine: install, first backup, drill, status (as 
 venv: ## the virtual environment for developing
 	@tools/venv develop
 
-lint: venv ## ruff, yamllint, ansible-lint, shellcheck
+lint: venv ## ruff, yamllint, ansible-lint
 	@.venv/bin/python -m tools.test lint
 
 types: venv ## mypy --strict
 	@.venv/bin/python -m tools.test types
 
-test: venv ## everything: lint, types, unit, repo, integration, molecule
+test: venv ## everything: lint, types, unit, repo, integration, playbooks, molecule
 	@.venv/bin/python -m tools.test
 
 test-unit: venv ## unit tests; K=EXPRESSION chooses some
@@ -30,6 +30,9 @@ test-repo: venv ## tests of the project's own rules
 
 test-integration: venv ## tests against real servers, in hosts of the lab; K=EXPRESSION chooses some
 	@.venv/bin/python -m tools.test integration $(if $(K),-k '$(K)')
+
+test-playbooks: venv ## tests of the playbooks, run from here against hosts of the lab; K=EXPRESSION chooses some
+	@.venv/bin/python -m tools.test playbooks $(if $(K),-k '$(K)')
 
 test-molecule: venv ## every scenario: set up, back up by the cron line, wipe, restore, compare
 	@.venv/bin/python -m tools.test molecule

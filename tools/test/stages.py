@@ -62,6 +62,11 @@ def repo(choice: Choice) -> list[Result]:
     return _pytest("repo", choice)
 
 
+def playbooks(choice: Choice) -> list[Result]:
+    """The playbooks and make setup_backup, run from here against hosts of the lab."""
+    return _pytest("playbooks", choice)
+
+
 def integration(choice: Choice) -> list[Result]:
     """The tests against real servers, as root inside hosts of the lab, split over two of them by file."""
     files = sorted(path.relative_to(ROOT) for path in (ROOT / "tests/integration").rglob("test_*.py"))
@@ -98,9 +103,10 @@ STAGES: dict[str, Stage] = {
     "unit": unit,
     "repo": repo,
     "integration": integration,
+    "playbooks": playbooks,
     "molecule": molecule,
 }
-NEED_DOCKER = ("integration", "molecule")
+NEED_DOCKER = ("integration", "playbooks", "molecule")
 
 
 def run(name: str, choice: Choice) -> list[Result]:
@@ -209,8 +215,6 @@ def _scenario(name: str, choice: Choice) -> Result:
         "RESTAURA_SCENARIO": name,
         # Its own, so that scenarios can run side by side: Molecule keeps one state and one inventory per folder.
         "MOLECULE_EPHEMERAL_DIRECTORY": str(state),
-        "NO_COLOR": "1",
-        "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
     }
     # A single scenario that fails leaves its host for a look.
     destroy = "never" if choice.keep or choice.scenario else "always"
@@ -220,6 +224,8 @@ def _scenario(name: str, choice: Choice) -> Result:
         hosts.destroy(name)
     if failure:
         _show(log)
+        if choice.scenario:
+            print(f"the host is kept: tools/lab/lab exec {name} COMMAND; remove it: tools/lab/lab host destroy {name}")
     return Result("molecule", name, time.monotonic() - began, failure)
 
 
@@ -267,7 +273,12 @@ def _logged(
     append: bool = False,
 ) -> int:
     """Run a command with its output in a log; return its exit code, 124 when it took too long."""
-    own = {"HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".cache/hypothesis"), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {
+        "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".cache/hypothesis"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
+    }
     with log.open("a" if append else "w", encoding="utf-8") as output:
         try:
             return subprocess.run(

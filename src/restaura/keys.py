@@ -118,10 +118,12 @@ class Kit:
 
 
 def kit_of(host: Host) -> Kit:
-    """Return the recovery kit of this host as it stands."""
+    """Return the recovery kit of this host as it stands: the same, its time too, as long as nothing in it changes."""
     config = json.loads(host.paths.config.read_text())
-    keys = {one.name: one.read_text() for one in sorted(host.paths.keys.iterdir()) if one.is_file()}
-    return Kit(host.name, host.identity, datetime.now(UTC).isoformat(timespec="seconds"), config, keys)
+    files = [one for one in sorted(host.paths.keys.iterdir()) if one.is_file()]
+    changed = max(one.stat().st_mtime for one in [host.paths.config, *files])
+    made = datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds")
+    return Kit(host.name, host.identity, made, config, {one.name: one.read_text() for one in files})
 
 
 def _is_vault(path: Path) -> bool:

@@ -46,7 +46,7 @@ def printable(text: str) -> str:
 
 
 class Answer:
-    """The one answer of a verb: `data` for --json, `text` for people, and the exit code."""
+    """The one answer of a verb: `text` for people, `data` with that text for --json, and the exit code."""
 
     def __init__(self, data: dict[str, Any], text: str = "", code: int = Exit.DONE) -> None:
         self.data = data
@@ -56,7 +56,7 @@ class Answer:
     def show(self, as_json: bool) -> int:
         """Print the answer on standard output and return the exit code."""
         if as_json:
-            print(json.dumps({"contract": CONTRACT, "exit": self.code, **self.data}))
+            print(json.dumps({"contract": CONTRACT, "exit": self.code, "text": self.text, **self.data}))
         elif self.text:
             print(self.text.encode("utf-8", "backslashreplace").decode())
         return self.code

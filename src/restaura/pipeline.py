@@ -365,9 +365,10 @@ class Take:
         elif outcome.consistency == "torn":
             state = "torn"
         else:
-            shrank = shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name))
-            if shrank:
-                state, notes = "suspect", [*notes, *shrank]
+            doubts = empty(part.streams, captured.artifacts)
+            doubts += shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name))
+            if doubts:
+                state, notes = "suspect", [*notes, *doubts]
         return ComponentRecord(
             name=part.name,
             source=part.kind,
@@ -469,6 +470,14 @@ def fan_out(component: str, artifact: Stream, sinks: Sequence[Sink], tick: Calla
             sink.of(component).artifacts.append(writer.commit(size, digest.hexdigest()))
         except (RestauraError, OSError) as error:
             failed(name, error)
+
+
+def empty(streams: Sequence[Stream], artifacts: Sequence[StoredArtifact]) -> list[str]:
+    """Name the streams that hold nothing, but for those whose source expects nothing."""
+    may = {one.name for one in streams if one.expected_bytes == 0}
+    return [
+        f"{one.name} is empty" for one in artifacts if one.kind == "stream" and not one.bytes and one.name not in may
+    ]
 
 
 def shrunk(options: Component, artifacts: Sequence[StoredArtifact], last: StoredPoint | None) -> list[str]:

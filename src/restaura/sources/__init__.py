@@ -25,6 +25,7 @@ class Stream:
 
     `open` yields a readable binary stream; leaving the context raises SourceError when the producer failed, and the
     pipeline leaves it *before* it commits any store's copy. `secret` streams are never stored in the clear.
+    `expected_bytes` 0 says that the stream may be empty; another empty one makes its component suspect.
     """
 
     name: str

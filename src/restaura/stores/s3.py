@@ -90,14 +90,13 @@ class S3Blobs:
             return False
         for pause in CONFLICT_PAUSES:
             code = self._put_conditionally(key, data)
-            if code == "PreconditionFailed":
-                return False
             if code == "NotImplemented":
                 self.put(key, data)
             if code != "ConditionalRequestConflict":
                 break
             # Another conditional write of this key is under way, and may yet fail.
             time.sleep(pause)
+        # Read back also after a refusal: a repeated request is refused by its own first try whose answer was lost.
         return self.get(key) == data
 
     def _put_conditionally(self, key: str, data: bytes) -> str:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stream out of a store whose size and SHA-256 are held against the signed manifest as it is read."""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, cast
+
+from restaura.errors import DamagedError
+from restaura.point import StoredArtifact
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class _Hashing(io.RawIOBase):
+    """Passes a stream through, counting and hashing it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.ended = False
+
+    def readable(self) -> bool:
+        """Say that this is for reading."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill `buffer`; 0 is the end."""
+        view = memoryview(buffer).cast("B")
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self.digest.update(data)
+        self.size += len(data)
+        self.ended = not data
+        return len(data)
+
+
+@contextlib.contextmanager
+def checked_stream(stream: IO[bytes], artifact: StoredArtifact, where: str) -> Iterator[IO[bytes]]:
+    """Yield `stream`; on leaving after its end, DamagedError unless size and hash are those of `artifact`.
+
+    A body that leaves before the end has nothing checked.
+    """
+    hashing = _Hashing(stream)
+    yield cast("IO[bytes]", hashing)
+    if (hashing.ended or hashing.size >= artifact.bytes) and (
+        hashing.size != artifact.bytes or hashing.digest.hexdigest() != artifact.sha256
+    ):
+        raise DamagedError(
+            f"artifact {artifact.name}: {hashing.size} bytes came out, and they are not the {artifact.bytes} put in",
+            where=where,
+            fix="restore from another store or point",
+        )

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The restic program over one repository: its command lines, exit codes and JSON, as of restic 0.18.
+
+Reads take no lock (`--no-lock`), so that a restore works from a full disk and with a read-only key; a prune elsewhere
+at the same time makes them fail loudly, never wrongly: every blob is checked against its hash.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from restaura import process
+from restaura.errors import ConfigError, DamagedError, RestauraError, SpaceError, StoreError
+from restaura.paths import private_dir
+
+OLDEST = (0, 18)
+LOCK_WAIT = "5m"
+CHECK_SECONDS = 60
+WATCH_SECONDS = 1.0
+ABORT_SECONDS = 3
+SNAPSHOT_ID = re.compile(r"^[0-9a-f]{64}$")
+
+_IGNORED = re.compile(r'Ignoring "([0-9a-f]+)"[^\n]*')
+_DAMAGE = re.compile(
+    r"ciphertext verification failed|invalid data returned|unexpected pack id|not found in (?:repository|index)"
+    r"|data/[0-9a-f]+.*(?:no such file|does not exist|key does not exist)|failed to load snapshot"
+    r"|repository contains errors|is damaged|mac does not match|wrong data returned|failed to find snapshot"
+)
+_GONE = re.compile(r"no such file or directory|not a directory|does not exist, skipping|could not be read")
+_TYPES = {"file": "file", "dir": "dir", "symlink": "link", "fifo": "fifo", "socket": "socket"}
+_TYPES |= {"chardev": "char", "dev": "block"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot as a listing shows it: `tags` are the `key=value` tags this program gave it."""
+
+    id: str
+    time: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of a snapshot. `path` is relative to its root; bytes that are not UTF-8 stand in it as U+FFFD."""
+
+    path: str
+    type: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Repository:
+    """One restic repository. `where` names the store in errors; nothing is read before the first call."""
+
+    def __init__(
+        self, url: str, password: Callable[[], Path], env: Callable[[], dict[str, str]], cache: Path, where: str
+    ):
+        self.url, self.where = url, where
+        self._password, self._env, self._cache = password, env, cache
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        *arguments: str | bytes,
+        cwd: str | None = None,
+        stdin: int | IO[bytes] | None = None,
+        stdout: int | IO[bytes] | None = subprocess.PIPE,
+        before: Sequence[str] = (),
+    ) -> process.Child:
+        """Start restic on this repository. `before` is a program that starts it in its turn."""
+        argv = [*before, "restic", "--repo", self.url, "--password-file", str(self._password())]
+        argv += ["--cache-dir", str(private_dir(self._cache)), "--cleanup-cache", "--retry-lock", LOCK_WAIT]
+        # Packs are built in TMPDIR, which is memory on many hosts.
+        env = {**self._env(), "TMPDIR": str(self._cache)}
+        return process.Child([*argv, *arguments], env=env, cwd=cwd, stdin=stdin or subprocess.DEVNULL, stdout=stdout)
+
+    def call(self, *arguments: str | bytes, what: str, timeout: float | None = None) -> tuple[bytes, str]:
+        """Run restic to its end; return standard output and the end of standard error."""
+        with tempfile.TemporaryFile() as out, self.start(*arguments, stdout=out) as child:
+            try:
+                code = child.wait(timeout)
+            except subprocess.TimeoutExpired:
+                said = child.errors().splitlines()
+                child.kill()
+                raise StoreError(
+                    f"{what}: no answer within {timeout:.0f} s" + (f": {said[-1]}" if said else ""),
+                    where=self.where,
+                    fix=f"check that {self.url} can be reached from this host",
+                ) from None
+            if code:
+                raise self.failure(code, child.errors(), what)
+            out.seek(0)
+            return out.read(), child.errors()
+
+    @contextlib.contextmanager
+    def reading(self, *arguments: str | bytes, what: str) -> Iterator[IO[bytes]]:
+        """Yield restic's standard output; on leaving after its last byte, raise when restic failed."""
+        with self.start(*arguments) as child:
+            yield child.stdout
+            if child.stdout.read(1):
+                child.kill()
+                return
+            code = child.wait()
+            if code:
+                raise self.failure(code, child.errors(), what)
+
+    def failure(self, code: int, errors: str, what: str) -> RestauraError:
+        """Return the error that an exit code and standard error stand for."""
+        text = "; ".join(_messages(errors))[-1000:]
+        if code == 10:
+            return StoreError(
+                f"{what}: there is no restic repository at {self.url}",
+                where=self.where,
+                fix="check that the disk or bucket is there; ansible-playbook setup_backup.yml makes a new one",
+            )
+        if code == 11:
+            return StoreError(
+                f"{what}: another program holds the repository's lock: {text}",
+                where=self.where,
+                fix="wait for it to end and try again; restaura recover removes locks of dead processes",
+            )
+        if code == 12:
+            return StoreError(
+                f"{what}: the password does not open the repository",
+                where=self.where,
+                fix="restore its key from the recovery kit: restaura keys restore --kit FILE",
+            )
+        if "no space left on device" in errors or "disk quota exceeded" in errors:
+            return SpaceError(
+                f"{what}: the disk is full: {text}", where=self.where, fix="free space there, then: restaura prune"
+            )
+        if _DAMAGE.search(errors):
+            return DamagedError(
+                f"{what}: {text}",
+                where=self.where,
+                fix="restore from another store or point; restaura verify names what is damaged",
+            )
+        how = f"restic was killed by signal {-code}" if code < 0 else f"restic ended with exit code {code}"
+        return StoreError(f"{what}: {how}: {text}", where=self.where, fix=f"check that {self.url} can be reached")
+
+    # -- the repository -----------------------------------------------------------------------------------------
+
+    def version(self) -> str:
+        """Return restic's version; ConfigError when it is missing or older than 0.18."""
+        fix = "ansible-playbook setup_backup.yml (it installs restic 0.18 or newer)"
+        try:
+            _, out, _ = process.run(["restic", "version"], timeout=CHECK_SECONDS)
+        except RestauraError as error:
+            raise ConfigError(f"restic cannot be run: {error.what}", where=self.where, fix=fix) from error
+        found = re.match(rb"restic (\d+)\.(\d+)[.\d]*", out)
+        if not found or (int(found[1]), int(found[2])) < OLDEST:
+            raise ConfigError(f"{out.decode(errors='replace').strip()!r} is too old", where=self.where, fix=fix)
+        return found[0].decode().removeprefix("restic ")
+
+    def probe(self, writing: bool) -> None:
+        """Open the repository; when `writing`, by taking and removing a lock, which is a write."""
+        self.call("cat", "config", *([] if writing else ["--no-lock"]), what="cannot be opened", timeout=CHECK_SECONDS)
+
+    def init(self) -> bool:
+        """Make the repository; return False when there is one that our password opens."""
+        try:
+            self.probe(writing=False)
+        except StoreError as error:
+            if "there is no restic repository" not in error.what:
+                raise
+            self.call("init", "--repository-version", "2", what="cannot be created", timeout=CHECK_SECONDS)
+            return True
+        return False
+
+    def unlock(self) -> None:
+        """Remove the locks of dead processes (never of living ones: no `--remove-all`)."""
+        self.call("unlock", what="locks cannot be removed")
+
+    def check(self, *arguments: str) -> None:
+        """Check the repository's structure, with `--read-data…` the stored bytes; DamagedError names what is wrong."""
+        self.call("check", *arguments, what="the check failed")
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        """Forget these snapshots; those that are gone already are passed over."""
+        if snapshots:
+            self.call("forget", *snapshots, what="snapshots cannot be forgotten")
+
+    def prune(self, *arguments: str) -> None:
+        """Free the space of what no snapshot uses."""
+        self.call("prune", *arguments, what="unused space cannot be freed")
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def snapshots(self, *tags: str) -> tuple[list[Snapshot], dict[str, str]]:
+        """Return the snapshots that carry all `tags`, oldest first; and by id why others could not be read at all.
+
+        restic leaves unreadable snapshots out with a warning and exit code 0.
+        """
+        out, errors = self.call("snapshots", "--json", "--no-lock", "--tag", ",".join(tags), what="cannot be listed")
+        found = [
+            Snapshot(row["id"], row["time"], dict(tag.split("=", 1) for tag in row.get("tags") or [] if "=" in tag))
+            for row in json.loads(out) or []
+        ]
+        return sorted(found, key=lambda one: one.time), {one[1]: one[0] for one in _IGNORED.finditer(errors)}
+
+    @contextlib.contextmanager
+    def dump(self, snapshot: str, path: str) -> Iterator[IO[bytes]]:
+        """Yield the content of one file."""
+        with self.reading("dump", "--no-lock", snapshot, _raw(path), what=f"{path!r} cannot be read") as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def archive(self, snapshot: str) -> Iterator[IO[bytes]]:
+        """Yield a whole snapshot as tar: contents only, restic's has no hard links, holes, fifos and sockets."""
+        arguments = ("dump", "--no-lock", "--archive", "tar", snapshot, "/")
+        with self.reading(*arguments, what=f"snapshot {snapshot[:8]} cannot be read") as stream:
+            yield stream
+
+    def list(self, snapshot: str, out: IO[bytes]) -> None:
+        """Write the entries of a snapshot to `out`, for `nodes`."""
+        with self.start("ls", "--json", "--no-lock", snapshot, stdout=out) as child:
+            if code := child.wait():
+                raise self.failure(code, child.errors(), f"snapshot {snapshot[:8]} cannot be listed")
+
+    def link_target(self, snapshot: str, path: str, inode: int) -> str:
+        """Return where a symbolic link leads, which only the tree that holds it tells."""
+        folder = path.rpartition("/")[0]
+        what = f"the folder {folder!r} cannot be read"
+        out, _ = self.call("cat", "tree", "--no-lock", snapshot.encode() + b":" + _raw(folder), what=what)
+        for row in json.loads(out)["nodes"]:
+            if row["type"] == "symlink" and row["inode"] == inode:
+                raw = row.get("linktarget_raw")
+                return os.fsdecode(base64.b64decode(raw)) if raw else str(row["linktarget"])
+        raise DamagedError(f"the snapshot does not tell where {path!r} leads", where=self.where)
+
+    def restore(
+        self, snapshot: str, destination: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> None:
+        """Unpack a snapshot (or what `include` names, or all but what `exclude` names) into `destination`.
+
+        restic runs without CAP_MKNOD: a device node cannot be made, whatever the snapshot holds.
+        """
+        options = [b"--include=" + _pattern(path) for path in include] + [
+            b"--exclude=" + _pattern(path) for path in exclude
+        ]
+        # Without this option, restic on Linux restores `user.*` only: no ACLs, no capabilities.
+        arguments = [
+            "restore",
+            "--no-lock",
+            "--quiet",
+            "--sparse",
+            "--include-xattr",
+            "*",
+            "--target",
+            str(destination),
+        ]
+        with tempfile.TemporaryFile() as out:
+            without_devices = ("setpriv", "--bounding-set=-mknod", "--")
+            with self.start(*arguments, *options, snapshot, stdout=out, before=without_devices) as child:
+                if code := child.wait():
+                    raise self.failure(code, child.errors(), f"snapshot {snapshot[:8]} cannot be restored")
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def backup_paths(
+        self, names: Path, base: Path, host: str, tags: Sequence[str], parent: str | None, watch: Callable[[], None]
+    ) -> str:
+        """Store the paths that the file `names` lists (relative to `base`, NUL after each) as one snapshot.
+
+        Returns its id. `watch` is called every second and may raise to stop it: then no snapshot exists. What is gone
+        by now is passed over; StoreError with restic's words when something that is there could not be read.
+        """
+        how = ["--parent", parent] if parent else ["--force"]
+        arguments = [*_backup(host, tags), "--no-scan", *how, "--files-from-raw", str(names)]
+        with tempfile.TemporaryFile() as out, self.start(*arguments, cwd=str(base), stdout=out) as child:
+            while (code := _ended(child)) is None:
+                watch()
+            problems = [one for one in _messages(child.errors()) if not _GONE.search(one)]
+            if code not in {0, 3} or (code == 3 and problems):
+                raise self.failure(code, child.errors(), "cannot be stored")
+            return str(_summary(out, self.where)["snapshot_id"])
+
+    def backup_stream(self, filename: str, host: str, tags: Sequence[str]) -> "StreamBackup":
+        """Begin a snapshot of one file whose content is written to the result."""
+        return StreamBackup(self, [*_backup(host, tags), "--force", "--stdin", "--stdin-filename", filename])
+
+
+class StreamBackup:
+    """A running `restic backup --stdin`. No snapshot exists before `commit`."""
+
+    def __init__(self, repository: Repository, arguments: Sequence[str]) -> None:
+        self._repository = repository
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        self._child = repository.start(*arguments, stdin=subprocess.PIPE, stdout=self._out)
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; StoreError with restic's own words when it has ended."""
+        try:
+            self._child.stdin.write(data)
+        except BrokenPipeError:
+            raise self._repository.failure(self._child.wait(), self._child.errors(), "cannot be stored") from None
+
+    def commit(self, size: int) -> str:
+        """End the stream and return the snapshot's id; StoreError unless restic stored exactly `size` bytes."""
+        with contextlib.closing(self):
+            # A flush that meets a dead restic is told by its exit code.
+            with contextlib.suppress(BrokenPipeError):
+                self._child.stdin.close()
+            if code := self._child.wait():
+                raise self._repository.failure(code, self._child.errors(), "cannot be stored")
+            summary = _summary(self._out, self._repository.where)
+            if summary["total_bytes_processed"] != size:
+                raise StoreError(
+                    f"restic stored {summary['total_bytes_processed']} of {size} bytes", where=self._repository.where
+                )
+            return str(summary["snapshot_id"])
+
+    def abort(self) -> None:
+        """Stop restic before its input ends, so that no snapshot is made: it hears SIGINT first, to remove its lock."""
+        with contextlib.closing(self):
+            self._child.process.send_signal(2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(ABORT_SECONDS)
+            self._child.kill()
+
+    def close(self) -> None:
+        """Free what the child held."""
+        self._child.close()
+        self._out.close()
+
+
+def nodes(listing: IO[bytes]) -> Iterator[Node]:
+    """Yield the entries that `Repository.list` wrote."""
+    for line in listing:
+        row = json.loads(line)
+        if row.get("struct_type") == "node":
+            yield Node(
+                row["path"].lstrip("/"),
+                _TYPES.get(row["type"], row["type"]),
+                row.get("size", 0),
+                _mode(row["mode"]),
+                row.get("uid", 0),
+                row.get("gid", 0),
+                row.get("inode", 0),
+                _nanoseconds(row["mtime"]),
+                _nanoseconds(row["ctime"]),
+            )
+
+
+def _backup(host: str, tags: Sequence[str]) -> list[str]:
+    return ["backup", "--json", "--quiet", "--host", host, "--tag", ",".join(tags)]
+
+
+def _raw(path: str) -> bytes:
+    return b"/" + path.encode(errors="surrogateescape")
+
+
+def _pattern(path: str) -> bytes:
+    """Return a pattern that matches `path` and nothing else (Go's path/filepath.Match)."""
+    return re.sub(rb"([*?\[\\])", rb"\\\1", _raw(path))
+
+
+def _mode(mode: int) -> int:
+    """Return POSIX permission bits from Go's io/fs.FileMode (set-uid, set-gid and sticky are its bits 23, 22, 20)."""
+    special = (0o4000 if mode >> 23 & 1 else 0) | (0o2000 if mode >> 22 & 1 else 0) | (0o1000 if mode >> 20 & 1 else 0)
+    return mode & 0o777 | special
+
+
+def _nanoseconds(text: str) -> int:
+    """Return an RFC 3339 time with up to nine decimals as nanoseconds since the epoch."""
+    found = re.fullmatch(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
+    if not found:
+        raise DamagedError(f"restic wrote a time {text!r} that is none")
+    whole = datetime.fromisoformat(found[1] + ("+00:00" if found[3] == "Z" else found[3]))
+    return int(whole.timestamp()) * 1_000_000_000 + int((found[2] or "").ljust(9, "0"))
+
+
+def _summary(out: IO[bytes], where: str) -> dict[str, Any]:
+    """Return the summary that `restic backup --json` ends with."""
+    out.seek(0)
+    for line in out:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if row.get("message_type") == "summary" and SNAPSHOT_ID.match(row.get("snapshot_id", "")):
+                return dict(row)
+    raise StoreError("restic ended well and named no snapshot", where=where, fix="restaura doctor")
+
+
+def _messages(errors: str) -> list[str]:
+    """Return what restic said on standard error, its JSON messages as text."""
+    said: dict[str, None] = {}
+    for line in errors.splitlines():
+        text = line.removeprefix("\x1b[2K")
+        with contextlib.suppress(ValueError, AttributeError, KeyError):
+            row = json.loads(line)
+            text = row.get("message") or row["error"]["message"]
+        said[text.strip()] = None
+    return [one for one in said if one]
+
+
+def _ended(child: process.Child) -> int | None:
+    """Return the exit code, or None when a second later there still is none."""
+    try:
+        return child.wait(WATCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None

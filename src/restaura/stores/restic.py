@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The `restic` store: deduplicated and encrypted, one repository at `<location>/restic`, the root files beside it.
+
+Every snapshot carries `key=value` tags (program, kind, host, plan, point, label, component, artifact). A point is: one
+snapshot for each tree and each large stream, one that holds all its small streams, and last the snapshot of its signed
+manifest, which names the others by their ids. A restic id is a hash over all that a snapshot holds, so the manifest's
+signature covers everything.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from restaura.errors import ConfigError, DamagedError, SpaceError
+from restaura.paths import private_dir, write_atomic
+from restaura.point import Manifest, Record, StoredArtifact
+from restaura.stores import StoredPoint, StoreInfo, Writer
+from restaura.stores.blobs import open_blobs
+from restaura.stores.checked import checked_stream
+from restaura.stores.repository import SNAPSHOT_ID, Repository, Snapshot
+from restaura.stores.restic_tree import conform
+from restaura.stores.restic_verify import SnapshotCheck
+from restaura.stores.restic_writer import ResticPointWriter, tag_list
+from restaura.stores.root import Root
+from restaura.trees import Index, subset
+
+if TYPE_CHECKING:
+    from restaura.config.schema import Store as StoreConfig
+    from restaura.host import Host
+
+OURS = "program=restaura"
+MANIFEST, RECORD = "manifest.json", "record.json"
+READERS = 4
+INCLUDE_PATHS = 500
+PRUNE_BYTES = 64 << 20
+CHUNK = 1 << 18
+# An unreadable snapshot is shown under an id that is older than any point's, so that it is never the latest.
+UNREADABLE_ID = "19700101T000000Z-"
+
+
+class ResticStore:
+    """One store of type `restic`."""
+
+    def __init__(self, config: "StoreConfig", host: "Host") -> None:
+        self.name = config.name
+        self.remote = config.location.startswith("s3:")
+        self.where = f"store {config.name}"
+        self.host = host
+        self._config = config
+        location = config.location.rstrip("/")
+        self._directory = None if self.remote else Path(location)
+        self.repository = Repository(
+            f"{location}/restic",
+            self._password,
+            self._environment,
+            host.paths.cache / "restic" / config.name,
+            self.where,
+        )
+        self.snapshots = SnapshotCheck(self.repository, host)
+        self._writers: dict[str, ResticPointWriter] = {}
+
+    # -- the store --------------------------------------------------------------------------------------------------
+
+    def check(self, writing: bool) -> StoreInfo:
+        """See `Store.check`; the repository is opened and, when `writing`, locked and unlocked, which is a write."""
+        version = self.repository.version()
+        blobs = open_blobs(self._config, self.host)
+        free = blobs.probe()
+        writers = Root(self._config, self.host, blobs).check(writing)
+        self.repository.probe(writing)
+        return StoreInfo(f"restic {version}", free, writers)
+
+    def create(self, writer: Writer) -> bool:
+        """Make directory or bucket, root files and repository where they are missing."""
+        self.repository.version()
+        changed = self._root().create(writer)
+        return self.repository.init() or changed
+
+    def adopt(self, writer: Writer) -> None:
+        """Let `writer` go on under its host's name."""
+        self._root().adopt(writer)
+
+    def put_kit_files(self, files: dict[str, bytes]) -> list[str]:
+        """Write what a bare machine needs at the root; return what changed."""
+        return self._root().put_kit_files(files)
+
+    def verify_all(self, full: bool) -> None:
+        """Run `restic check`; when `full`, with `--read-data`: every stored byte is read and checked."""
+        self.repository.unlock()
+        self.repository.check(*(["--read-data"] if full else []))
+
+    def verify_part(self, part: int, parts: int) -> None:
+        """Read the `part`-th (from 1) of `parts` equal shares of the stored bytes: all of them in `parts` calls."""
+        self.repository.unlock()
+        self.repository.check(f"--read-data-subset={part}/{parts}")
+
+    def clean(self) -> None:
+        """Free what deleted points used; on a disk that is almost full, only what can be freed without space."""
+        self.repository.unlock()
+        try:
+            self.need_space(PRUNE_BYTES)
+        except SpaceError:
+            self.repository.prune("--max-unused", "unlimited")
+            return
+        self.repository.prune()
+
+    # -- points -------------------------------------------------------------------------------------------------------
+
+    def points(self, host: str | None = None) -> list[StoredPoint]:
+        """List every sealed point with one call of restic; manifests and records that were read once are cached.
+
+        A snapshot that cannot be read may be a manifest: it is listed as a damaged point of no host.
+        """
+        found, unreadable = self.repository.snapshots(OURS)
+        wanted = [one for one in found if host is None or one.tags.get("host") == host]
+        documents = self._documents([one for one in wanted if one.tags.get("kind") in {"manifest", "record"}])
+        records: dict[str, list[Record]] = {}
+        for one in wanted:
+            if one.tags.get("kind") == "record" and (record := self._record(one, documents[one.id])):
+                records.setdefault(record.point, []).append(record)
+        points = [self._point(one, documents[one.id], records) for one in wanted if one.tags.get("kind") == "manifest"]
+        for snapshot, why in unreadable.items():
+            damage = f"{why}; restic repair snapshots --forget, or restic forget {snapshot[:8]}, drops it"
+            identity = UNREADABLE_ID + snapshot[:6]
+            points.append(StoredPoint(identity, "", "", "unreadable", {"snapshot": snapshot}, damage=damage))
+        return sorted(points, key=lambda one: one.id)
+
+    def begin(self, point_id: str, host: str, plan: str, label: str) -> ResticPointWriter:
+        """Begin a point: remove locks of dead processes, look up the last trees (restic reads only what changed)."""
+        self.repository.unlock()
+        found, _ = self.repository.snapshots(OURS, f"host={host}")
+        same = [one for one in found if one.tags.get("plan") == plan and one.tags.get("kind") == "manifest"]
+        trees = [one for one in found if one.tags.get("kind") == "tree"]
+        parents = {(one.tags.get("component", ""), one.tags.get("artifact", "")): one.id for one in trees}
+        tags = {"host": host, "plan": plan, "point": point_id}
+        tags["label"] = _free(label, point_id, {one.tags.get("label", "") for one in same})
+        debt = self.host.journal.write(f"store:{self.name}", "point", tags)
+        writer = self._writers[point_id] = ResticPointWriter(self, tags, parents, debt)
+        return writer
+
+    @contextlib.contextmanager
+    def open_stream(self, manifest: Manifest, artifact: StoredArtifact) -> Iterator[IO[bytes]]:
+        """Yield a stream artifact, checked against its hash; also a small one of a point that is not sealed yet."""
+        writer = self._writers.get(manifest.id)
+        with contextlib.ExitStack() as stack:
+            if writer and "snapshot" not in artifact.stored:
+                stream: IO[bytes] = stack.enter_context(writer.spooled(artifact).open("rb"))
+            else:
+                stream = stack.enter_context(self.repository.dump(snapshot_of(artifact), artifact.stored["path"]))
+            yield stack.enter_context(checked_stream(stream, artifact, f"{self.where}, point {manifest.id}"))
+
+    def restore_tree(
+        self, manifest: Manifest, artifact: StoredArtifact, index: Index, destination: Path, paths: Sequence[str] | None
+    ) -> None:
+        """Unpack a tree: exactly what is in `index` but sockets and devices; see `Store.restore_tree`.
+
+        Directories that restic does not hold are made root-only: owners, modes and times are for `trees.apply`.
+        """
+        wanted = index if paths is None else subset(index, paths)
+        devices = [one.path for one in wanted.entries if one.type in {"char", "block"}]
+        if artifact.stored:
+            # Include and exclude do not go together, and many patterns slow restic down: the rest is cut off below.
+            include = paths if paths and not devices and len(paths) <= INCLUDE_PATHS else ()
+            self.repository.restore(snapshot_of(artifact), destination, include, devices)
+        conform(destination, wanted, f"{self.where}, point {manifest.id}, artifact {artifact.name}")
+
+    def add_record(self, point: StoredPoint, record: Record) -> None:
+        """Keep a signed record as a small snapshot of its own."""
+        tags = {"host": point.host, "plan": point.plan, "point": point.id, "label": point.label}
+        self._put_document(RECORD, self.host.signer.sign(record.to_json()), tags, "record")
+
+    def verify(self, manifest: Manifest, artifact: StoredArtifact, index: Index | None, full: bool) -> None:
+        """Check one artifact: that its files are there with their sizes, and when `full` the hash of each of them."""
+        where = f"{self.where}, point {manifest.id}, artifact {artifact.name}"
+        if artifact.kind == "tree":
+            if artifact.stored:
+                self.snapshots.tree(snapshot_of(artifact), index, full, where)
+            return
+        snapshot, path = snapshot_of(artifact), str(artifact.stored["path"])
+        if not full:
+            size = self.snapshots.sizes(snapshot).get(path)
+            if size != artifact.bytes:
+                raise DamagedError(f"{artifact.bytes} bytes were stored, {size or 'none'} are there", where=where)
+            return
+        there = self.snapshots.hashes(snapshot).get(path) if artifact.stored.get("shared") else None
+        if there is None:
+            with self.open_stream(manifest, artifact) as stream:
+                while stream.read(CHUNK):
+                    pass
+        elif there != (artifact.bytes, artifact.sha256):
+            raise DamagedError("what is there is not what was stored", where=where)
+
+    def delete(self, point: StoredPoint) -> None:
+        """Forget the manifest's snapshot, then the point's records and what the manifest names."""
+        self.repository.forget([_checked(point.where["snapshot"])])
+        found, _ = self.repository.snapshots(OURS, f"point={point.id}")
+        rest = {one.id for one in found if one.tags.get("kind") == "record"}
+        for component in point.manifest.components if point.manifest else ():
+            rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
+        self.repository.forget(sorted(rest))
+
+    def sweep(self, data: dict[str, Any]) -> None:
+        """Remove locks of dead processes and the snapshots of a point that was not sealed.
+
+        Where this host may not delete, both stay: without a manifest the snapshots are no point.
+        """
+        if not self._config.host_may_delete:
+            return
+        self.repository.unlock()
+        found, unreadable = self.repository.snapshots(OURS, f"point={data['point']}")
+        if not unreadable and not any(one.tags.get("kind") == "manifest" for one in found):
+            self.repository.forget([one.id for one in found])
+
+    # -- for the writer -----------------------------------------------------------------------------------------------
+
+    def need_space(self, size: int = 0) -> None:
+        """Raise SpaceError when a local store's disk would fall below its reserve by `size` bytes more."""
+        if self._directory is not None:
+            self.host.need_space(self._directory, size, self.where)
+
+    def seal(self, manifest: Manifest, tags: dict[str, str]) -> StoredPoint:
+        """Store the signed manifest and return the point."""
+        snapshot = self._put_document(MANIFEST, self.host.signer.sign(manifest.to_json()), tags, "manifest")
+        return StoredPoint(manifest.id, manifest.host, manifest.plan, manifest.label, {"snapshot": snapshot}, manifest)
+
+    def forget_writer(self, point_id: str) -> None:
+        """Drop the writer of a point that is sealed or aborted."""
+        self._writers.pop(point_id, None)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _root(self) -> Root:
+        return Root(self._config, self.host, open_blobs(self._config, self.host))
+
+    def _password(self) -> Path:
+        path = self.host.secret("stores", self.name, "password")
+        if path is None:
+            raise ConfigError(
+                f"the repository's password is missing: {self.host.paths.keys}/stores.{self.name}.password",
+                where=self.where,
+                fix="restore it from the recovery kit: restaura keys restore --kit FILE",
+            )
+        return path
+
+    def _environment(self) -> dict[str, str]:
+        if not self.remote:
+            return {}
+        env = {"AWS_DEFAULT_REGION": self._config.s3_region}
+        for variable, field in (("AWS_ACCESS_KEY_ID", "s3_access_key"), ("AWS_SECRET_ACCESS_KEY", "s3_secret_key")):
+            if path := self.host.secret("stores", self.name, field):
+                env[variable] = path.read_text().strip()
+        return env
+
+    def _put_document(self, name: str, raw: bytes, tags: dict[str, str], kind: str) -> str:
+        backup = self.repository.backup_stream(name, tags["host"], tag_list(tags, kind))
+        try:
+            backup.write(raw)
+        except BaseException:
+            backup.abort()
+            raise
+        snapshot = backup.commit(len(raw))
+        write_atomic(self._cached(snapshot), raw)
+        return snapshot
+
+    def _cached(self, snapshot: str) -> Path:
+        return self.host.paths.cache / "documents" / self.name / snapshot
+
+    def _documents(self, snapshots: Sequence[Snapshot]) -> dict[str, bytes | str]:
+        """Return manifests and records by snapshot id; a text says why one is damaged."""
+        private_dir(self._cached(""))
+        with ThreadPoolExecutor(READERS) as pool:
+            return dict(zip([one.id for one in snapshots], pool.map(self._document, snapshots), strict=True))
+
+    def _document(self, snapshot: Snapshot) -> bytes | str:
+        cached = self._cached(snapshot.id)
+        with contextlib.suppress(OSError):
+            return cached.read_bytes()
+        name = MANIFEST if snapshot.tags["kind"] == "manifest" else RECORD
+        try:
+            with self.repository.dump(snapshot.id, name) as stream:
+                raw = stream.read()
+        except DamagedError as error:
+            return error.what
+        write_atomic(cached, raw)
+        return raw
+
+    def _point(self, one: Snapshot, raw: bytes | str, records: dict[str, list[Record]]) -> StoredPoint:
+        point, host, plan, label = (one.tags.get(key, "") for key in ("point", "host", "plan", "label"))
+        manifest, damage = None, raw if isinstance(raw, str) else ""
+        if isinstance(raw, bytes):
+            try:
+                manifest = Manifest.from_json(self.host.signer.open(raw, f"{self.where}, point {point}"))
+            except DamagedError as error:
+                damage = error.what
+        if manifest and (manifest.id, manifest.host, manifest.plan, manifest.label) != (point, host, plan, label):
+            manifest, damage = None, "the manifest is that of another point"
+        kept = tuple(records.get(point, ()))
+        return StoredPoint(point, host, plan, label, {"snapshot": one.id}, manifest, kept, damage)
+
+    def _record(self, one: Snapshot, raw: bytes | str) -> Record | None:
+        """Return a record; None, with a line in the log, when it is damaged or forged: then it proves nothing."""
+        problem, record = raw if isinstance(raw, str) else "it is of another point", None
+        if isinstance(raw, bytes):
+            try:
+                record = Record(**self.host.signer.open(raw, f"{self.where}, record {one.id[:8]}"))
+            except (DamagedError, TypeError) as error:
+                problem = str(error)
+        if record and record.point == one.tags.get("point"):
+            return record
+        self.host.log.event("record ignored", "warning", store=self.name, snapshot=one.id, why=problem)
+        return None
+
+
+def snapshot_of(artifact: StoredArtifact) -> str:
+    """Return the id of the snapshot that holds `artifact`; DamagedError when its locator has none."""
+    return _checked(artifact.stored.get("snapshot"))
+
+
+def _checked(snapshot: object) -> str:
+    if not isinstance(snapshot, str) or not SNAPSHOT_ID.match(snapshot):
+        raise DamagedError(f"{snapshot!r} is no id of a restic snapshot")
+    return snapshot
+
+
+def _free(label: str, point_id: str, taken: set[str]) -> str:
+    """Return `label`, or with the point's time (and a number) behind it when it is taken."""
+    timed = f"{label}T{point_id[9:15]}"
+    choices = [label, timed, *(f"{timed}-{number}" for number in range(2, len(taken) + 3))]
+    return next(one for one in choices if one not in taken)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restored files change places with live ones: renames only, recorded beforehand, to be finished or undone at any time.
 
-Restored data stands in root-only *holds* on the file system of the live data, `.restaura-stage-ID`; before the first
-rename a hold becomes `.restaura-kept-ID`, and afterwards it keeps what was live. Which of the two it keeps is read off
-the inode numbers in it, never guessed: the hold is ours alone, whatever others do to the live side meanwhile.
+Restored data stands in root-only *holds* on the file system of the live data. A hold is called `.restaura-stage-ID`
+while nothing in it was ever live, and `.restaura-kept-ID` from before the first exchange until the last one is undone:
+so whoever removes a stage never removes live data. Which side of an entry is live is read off the inode numbers in the
+hold, never guessed: the hold is ours alone, whatever others do to the live side meanwhile.
 """
 
 import contextlib
@@ -170,9 +171,15 @@ def swap(data: dict[str, Any]) -> None:
 def undo(data: dict[str, Any]) -> None:
     """Put what was live back, and keep what was restored in the holds. Idempotent, also over half a swap."""
     holds, moves = _read(data)
+    if not any(os.path.lexists(name) for hold in holds for name in (hold.stage, hold.kept)) and _untouched(moves):
+        return
     for move in reversed(moves):
         _settle(move, holds[move.hold], "live")
     _attributes(data, "old")
+    for hold in holds:
+        if os.path.lexists(hold.kept):
+            _rename(hold.kept, hold.stage, NOREPLACE)
+            sync_dir(Path(hold.kept).parent)
     for parent in reversed(data["parents"]):
         with contextlib.suppress(OSError):
             (Path("/") / Entry.from_json(parent).path).rmdir()
@@ -198,8 +205,28 @@ def remove(path: Path) -> None:
     sync_dir(path.parent)
 
 
+def move_in(overlay: Path, hold: Path, path: str) -> None:
+    """Move one file from `overlay` to the same path in `hold`, whose directories were checked to be such."""
+    (overlay / path).rename(hold / path)
+
+
+def prune(hold: Path, path: str) -> None:
+    """Delete one file in `hold`, and the directories that it leaves empty."""
+    (hold / path).unlink()
+    for parent in (hold / path).parents:
+        if parent == hold or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
 def _read(data: dict[str, Any]) -> tuple[list[Hold], list[Move]]:
     return [Hold(**one) for one in data["holds"]], [Move(**one) for one in data["moves"]]
+
+
+def _untouched(moves: list[Move]) -> bool:
+    """Whether everything live is what was live before the swap."""
+    found = [_stat(Path(one.live)) for one in moves]
+    return all((now.st_ino if now else None) == one.live_inode for now, one in zip(found, moves, strict=True))
 
 
 def _side(move: Move, hold: Hold) -> Literal["staged", "live", "moving"]:

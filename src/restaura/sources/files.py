@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories and files of a host; SQLite databases in them are copied through SQLite.
+
+The tree artifact holds everything below the paths; the artifact `sqlite` holds the copies of databases under the same
+relative paths, and both are one tree again after a restore.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from restaura import exchange, mounts, sqlite, trees
+from restaura.config.schema import Component, setting
+from restaura.errors import ConfigError, MismatchError, NoPointError, RefusedError, SourceError
+from restaura.host import Host
+from restaura.paths import private_dir, write_atomic
+from restaura.point import Consistency, Depth, Fingerprint, safe_name
+from restaura.process import run
+from restaura.sources import Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
+from restaura.trees.apply import Applied, read_as
+from restaura.trees.patterns import check_pattern
+
+ROOT = Path("/")
+TREE, SQLITE = "tree", "sqlite"
+OWNER = "source:files"
+
+# Never restored live as a whole: a running system stands on them.
+SYSTEM = (
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var",
+    "/var/lib",
+)
+
+# What ties a system to one machine: never made live unless asked for by its exact path.
+MACHINE = trees.Selection(
+    exclude=(
+        "/etc/NetworkManager/",
+        "/etc/crypttab",
+        "/etc/fstab",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/machine-id",
+        "/etc/netplan/",
+        "/etc/network/",
+        "/etc/resolv.conf",
+        "/etc/restaura/",
+        "/etc/ssh/ssh_host_*",
+        "/etc/systemd/network/",
+        "/etc/udev/rules.d/70-persistent-net.rules",
+        "/var/lib/dbus/machine-id",
+    ),
+    own=False,
+)
+
+# Files by which other engines' databases are known, and what to do about them.
+ENGINES = {
+    "PostgreSQL": trees.Selection(exclude=("postmaster.pid", "pg_wal/*"), own=False),
+    "MySQL or MariaDB": trees.Selection(exclude=("ibdata1", "*.ibd", "ib_logfile*"), own=False),
+    "MongoDB": trees.Selection(exclude=("mongod.lock", "WiredTiger.wt", "WiredTiger.lock"), own=False),
+    "Redis": trees.Selection(exclude=("*.aof",), own=False),
+    "etcd": trees.Selection(exclude=("member/snap/db",), own=False),
+    "LMDB": trees.Selection(exclude=("data.mdb",), own=False),
+    "Prometheus": trees.Selection(exclude=("chunks_head/*",), own=False),
+    "LevelDB or RocksDB": trees.Selection(exclude=("MANIFEST-*",), own=False),
+}
+
+
+@dataclass(frozen=True)
+class FilesComponent(Component):
+    """One set of directories and files."""
+
+    paths: tuple[str, ...] = setting(
+        "Absolute directories and files to back up, none inside another.",
+        example=["/srv/app", "/etc"],
+        pattern=r"(/[^/\0]+)+",
+    )
+    exclude: tuple[str, ...] = setting(
+        "What to leave out. Shell patterns as in .gitignore: `*`, `?` and `[a-z]` stay within one name, `**` is "
+        "any number of directories, a trailing `/` means directories only. A pattern that begins with `/` is matched "
+        "against the absolute path, any other against the end of it. What matches takes along all that is below it.",
+        default=(),
+        example=["node_modules/", "*.tmp", "/srv/app/cache/**"],
+    )
+    include: tuple[str, ...] = setting(
+        "Patterns of the same kind that win over `exclude`.", default=(), example=["/srv/app/cache/keep/"]
+    )
+    one_file_system: bool = setting(
+        "Whether to stay on the file system of each path; other mounts below are reported and kept as empty "
+        "directories. Pseudo file systems are never entered.",
+        default=True,
+    )
+    sqlite: Literal["backup", "plain"] = setting(
+        "How SQLite databases are copied: `backup` through SQLite, as of one transaction, or `plain` like other files.",
+        default="backup",
+    )
+    secret: bool = setting(
+        "Whether the files are secret: then no store keeps them, or their names, in the clear.", default=False
+    )
+    restore_stops: tuple[str, ...] = setting(
+        "systemd units that are stopped while restored files change places with live ones, if they run.",
+        default=(),
+        example=["app.service"],
+        pattern=r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)",
+    )
+
+
+class _Captured:
+    """The tree and the SQLite copies of one run."""
+
+    def __init__(self, component: FilesComponent, index: trees.Index, copies: tuple[Path, trees.Index] | None) -> None:
+        self._component, self._index, self._copies = component, index, copies
+        self.depth: Depth = "content"
+        self.notes: list[str] = []
+
+    def artifacts(self) -> Iterator[Artifact]:
+        yield Tree(TREE, ROOT, self._index, self._component.secret)
+        if self._copies:
+            yield Tree(SQLITE, *self._copies, self._component.secret)
+
+    def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
+        index = trees.merge(indexes[TREE], indexes.get(SQLITE))
+        consistency: Consistency = "snapshot"
+        if index.torn:
+            consistency = "torn"
+        elif index.changed or index.vanished:
+            consistency = "crash"
+        notes = [
+            f"{len(paths)} {what}: {_shown(paths)}"
+            for what, paths in (
+                ("torn (neither old nor new)", index.torn),
+                ("changed while they were copied", index.changed),
+                ("vanished while they were copied", index.vanished),
+            )
+            if paths
+        ]
+        return Outcome(trees.fingerprint(index, self.depth), consistency, [*self.notes, *notes])
+
+
+class Files:
+    """The source `files`."""
+
+    def __init__(self, options: FilesComponent, host: Host) -> None:
+        self._options, self._host = options, host
+        self._previous: trees.Index | None = None
+        never = [*host.paths.own(), *(Path(one.location) for one in host.config.stores if one.location[0] == "/")]
+        self._selection = trees.Selection(options.exclude, options.include, never)
+        self._never = trees.Selection(never=never)
+
+    # Capture
+
+    def probe(self) -> Probe:
+        """Look at the paths, the patterns, and at what has database files in them open."""
+        problems = self._path_problems()
+        for field in ("exclude", "include"):
+            for pattern in getattr(self._options, field):
+                if why := check_pattern(pattern):
+                    problems.append((f"{field} pattern {pattern!r} {why}", "correct it in the component's settings"))
+        warnings = []
+        if not problems:
+            found = self._open_databases()
+            if self._options.accept_torn:
+                warnings += [what for what, _ in found]
+            else:
+                problems += found
+            warnings += [f"the mount {one} is not entered" for one in self._boundaries()[1]]
+        return Probe({}, self._known_bytes(), "crash", problems, warnings)
+
+    def prepare(self, depth: Depth) -> None:
+        """Scan once, so that the scan at the freeze reads only what changed since."""
+        self._previous = self._cached()
+        self._previous = self._scan(depth, [])
+
+    @contextlib.contextmanager
+    def freeze(self, depth: Depth) -> Iterator[_Captured]:
+        """Scan, and copy SQLite databases; the tree itself runs on, and what changes is found when it is settled."""
+        databases: list[trees.Entry] = []
+        index = self._scan(depth, databases)
+        with contextlib.ExitStack() as stack:
+            copies, notes = None, list[str]()
+            if databases:
+                spool = stack.enter_context(self._host.spool("sqlite"))
+                copies, plain, notes = self._copy_databases(databases, spool, depth)
+                index = self._without_companions(index, databases, plain, depth)
+            self._keep(index)
+            captured = _Captured(self._options, index, copies)
+            captured.depth = depth
+            captured.notes = [*notes, *(f"the mount {one} was not entered" for one in self._boundaries()[1])]
+            yield captured
+
+    def _scan(self, depth: Depth, databases: list[trees.Entry]) -> trees.Index:
+        """Scan the paths; SQLite databases go to `databases` in place of the index."""
+        roots = [one.strip("/") for one in self._options.paths]
+
+        def on_file(entry: trees.Entry, head: bytes) -> bool:
+            if self._options.sqlite == "backup" and head == sqlite.MAGIC:
+                databases.append(entry)
+                return False
+            return True
+
+        index = trees.scan(
+            ROOT,
+            roots,
+            self._selection,
+            self._previous,
+            depth=depth,
+            boundaries=self._boundaries()[0],
+            on_file=on_file,
+        )
+        present = {one.path for one in index.entries} | {one.path for one in databases}
+        missing = [one for one in roots if one not in present and one not in index.unreadable]
+        if missing:
+            raise SourceError("is not there", where=f"/{missing[0]}", fix="correct `paths` of the component")
+        if index.unreadable:
+            path, why = next(iter(index.unreadable.items()))
+            raise SourceError(
+                f"{len(index.unreadable)} entries cannot be read; the first: {why}",
+                where=f"/{path}",
+                fix="repair them, or add them to `exclude` of the component",
+            )
+        return index
+
+    def _copy_databases(
+        self, databases: Sequence[trees.Entry], spool: Path, depth: Depth
+    ) -> tuple[tuple[Path, trees.Index] | None, list[trees.Entry], list[str]]:
+        """Copy databases into the spool; return it with its index, what is to be taken as plain files, and notes."""
+        self._host.need_space(spool, sum(one.size for one in databases), f"component {self._options.name}")
+        copied: list[trees.Entry] = []
+        plain: list[trees.Entry] = []
+        notes: list[str] = []
+        for entry in databases:
+            live, copy = ROOT / entry.path, spool / entry.path
+            copy.parent.mkdir(0o700, parents=True, exist_ok=True)
+            try:
+                sqlite.copy(live, copy)
+            except sqlite.NotADatabaseError as error:
+                copy.unlink(missing_ok=True)
+                plain.append(entry)
+                notes.append(f"{live} was taken as a plain file: {error.what}")
+                continue
+            if entry.hard_link:
+                notes.append(f"{live} has several names and is kept as a file of its own")
+            os.chown(copy, entry.uid, entry.gid)
+            copy.chmod(entry.mode)
+            os.utime(copy, ns=(entry.mtime_ns, entry.mtime_ns))
+            copied.append(entry)
+        if not copied:
+            return None, plain, notes
+        index = trees.scan(spool, [one.path for one in copied], depth=depth)
+        attributes = {one.path: one.xattrs for one in copied}
+        entries = [replace(one, xattrs=attributes.get(one.path, {})) for one in index.entries]
+        return (spool, replace(index, entries=entries)), plain, notes
+
+    def _without_companions(
+        self, index: trees.Index, databases: Sequence[trees.Entry], plain: Sequence[trees.Entry], depth: Depth
+    ) -> trees.Index:
+        """Leave a copied database's journals out of the tree, and take in the files that are no databases."""
+        journals = {one.path + end for one in databases if one not in plain for end in sqlite.COMPANIONS}
+        index = replace(index, entries=[one for one in index.entries if one.path not in journals])
+        if not plain:
+            return index
+        return replace(
+            trees.merge(index, trees.scan(ROOT, [one.path for one in plain], depth=depth)), roots=index.roots
+        )
+
+    def _boundaries(self) -> tuple[list[str], list[str]]:
+        """Return the directories not to be entered, relative to the root, and the real mounts among them."""
+        seen = mounts.mounts()
+        below = [one for path in self._options.paths for one in mounts.mounted_below(path, seen)]
+        kinds = {one.point: one.kind for one in below}
+        closed = [point for point, kind in kinds.items() if self._options.one_file_system or kind in mounts.PSEUDO]
+        told = [one for one in closed if kinds[one] not in mounts.PSEUDO and self._selection.takes(one, True)]
+        return [one.strip("/") for one in closed], [one for one in told if Path(one).is_dir()]
+
+    def _path_problems(self) -> list[tuple[str, str]]:
+        problems = []
+        paths = self._options.paths
+        for number, path in enumerate(paths):
+            if any(one in (".", "..") for one in path.split("/")):
+                problems.append((f"{path} holds '.' or '..'", "write the path out"))
+            elif not os.path.lexists(path):
+                problems.append((f"{path} is not there", "create it, or take it out of `paths`"))
+            elif os.path.realpath(path) != path:
+                problems.append((f"{path} leads over a symbolic link", f"name {os.path.realpath(path)} in its place"))
+            elif not self._never.takes(path, True):
+                problems.append((f"{path} is Restaura's own, or a store", "take it out of `paths`"))
+            overlapping = [one for one in paths[:number] if trees.below(path, [one]) or trees.below(one, [path])]
+            problems += [(f"{path} and {one} overlap", "name only the outer one") for one in overlapping]
+        if not paths:
+            problems.append(("no paths are given", "name at least one in `paths`"))
+        return problems
+
+    def _open_databases(self) -> list[tuple[str, str]]:
+        """Return a problem for every database engine that has files in the tree open for writing."""
+        found: dict[tuple[str, str], str] = {}
+        for one in mounts.holders(self._options.paths):
+            if not one.writing or not self._selection.takes(one.path, False):
+                continue
+            for engine, files in ENGINES.items():
+                if not files.takes(one.path, False):
+                    found.setdefault((engine, str(one.pid)), f"{engine} ({one.name}, PID {one.pid}) writes {one.path}")
+        return [
+            (f"{what}: a copy of it would be torn", "exclude its directory and back it up as a source of its own")
+            for what in found.values()
+        ]
+
+    def _cache(self) -> Path:
+        return self._host.paths.cache / f"files-{safe_name(self._options.name)}.jsonl"
+
+    def _cached(self) -> trees.Index | None:
+        try:
+            with self._cache().open("rb") as lines:
+                return trees.Index.load(lines)
+        except (OSError, ValueError, TypeError, KeyError, StopIteration):
+            return None
+
+    def _known_bytes(self) -> int:
+        index = self._previous or self._cached()
+        return index.total_bytes if index else 0
+
+    def _keep(self, index: trees.Index) -> None:
+        private_dir(self._host.paths.cache)
+        write_atomic(self._cache(), b"".join(index.dump()))
+
+    # Restore
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Target]:
+        """Make an empty root-only directory in the spool."""
+        with self._host.spool("drill-files") as path:
+            yield Target("scratch", str(path))
+
+    def stage(self, point: PointReader, target: Target) -> Staged:
+        """Unpack what was asked for, and put on owners, modes and attributes.
+
+        With `target.paths`, every entry is compared here (MismatchError): a part has no fingerprint in the manifest.
+        """
+        names = point.names()
+        index = point.index(TREE)
+        copies = point.index(SQLITE) if SQLITE in names else None
+        whole = trees.merge(index, copies)
+        wanted = self._wanted(whole, target)
+        groups = self._places(wanted, target)
+        self._need_space(whole, groups, point)
+        identity = secrets.token_hex(6)
+        name = f"/{exchange.STAGE}{identity}" if target.kind == "live" else ""
+        holds = [{"hold": where + name, "paths": paths} for where, paths in groups]
+        loose = [one.path for one in whole.entries if not one.whole]
+        debt = self._host.journal.write(OWNER, "stage", {"holds": [one["hold"] for one in holds]})
+        try:
+            applied = self._unpack_all(point, whole, copies, holds)
+            data = {"debt": debt.id, "holds": holds, "asked": list(target.paths), "loose": loose}
+            staged = Staged(target, {**data, "users": applied.users, "groups": applied.groups}, applied.notes)
+            if target.paths:
+                depth = _depth(whole)
+                wrong = trees.differences(trees.subset(whole, wanted), self._restored(staged, depth), depth, loose)
+                if wrong:
+                    raise MismatchError("; ".join(wrong[:5]), where=f"component {self._options.name}")
+        except BaseException:
+            self.take_back(debt.act, debt.data)
+            self._host.journal.settle(debt)
+            raise
+        return staged
+
+    def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
+        """Fingerprint what was staged; with `target.paths` it is that of a part, and stage() has compared it."""
+        index = self._restored(staged, depth)
+        return Fingerprint("tree-1", depth, *trees.fingerprint_parts(index, depth, set(staged.data["loose"])))
+
+    def busy(self, staged: Staged) -> list[str]:
+        """Name every process that holds live files; none of a unit that the swap itself stops."""
+        if staged.target.kind != "live":
+            return []
+        paths = [f"/{path}" for one in staged.data["holds"] for path in one["paths"]]
+        return [str(one) for one in mounts.holders(paths) if one.unit not in self._options.restore_stops]
+
+    def plan_swap(self, staged: Staged) -> dict[str, Any]:
+        """Record which entries change places; what is no part of the backup, and machine-bound files, stay."""
+        if staged.target.kind != "live":
+            return {}
+        asked = {f"/{one.strip('/')}" for one in staged.data["asked"]}
+        holds, planners = [], []
+        for number, one in enumerate(staged.data["holds"]):
+            stage = one["hold"]
+            holds.append(exchange.Hold(stage, stage.replace(exchange.STAGE, exchange.KEPT)))
+            planner = exchange.Planner(
+                number,
+                Path(stage),
+                lambda path, is_dir: not self._selection.takes(path, is_dir),
+                lambda path: path not in asked and not MACHINE.takes(path, True),
+            )
+            for path in one["paths"]:
+                planner.add(path)
+            planners.append(planner)
+        units = [one for one in self._options.restore_stops if _active(one)]
+        return {**exchange.record(holds, planners), "units": units}
+
+    def checks(self, staged: Staged) -> dict[str, str]:
+        """Name the directory that stands for `/`."""
+        return {"RESTAURA_TARGET": "/" if staged.target.kind == "live" else staged.data["holds"][0]["hold"]}
+
+    @staticmethod
+    def swap(record: dict[str, Any]) -> None:
+        """Stop the component's units, exchange, start them again."""
+        with _stopped(record):
+            exchange.swap(record)
+
+    @staticmethod
+    def undo(record: dict[str, Any]) -> None:
+        """Stop the component's units, exchange back, start them again."""
+        with _stopped(record):
+            exchange.undo(record)
+
+    @staticmethod
+    def discard(record: dict[str, Any]) -> None:
+        """Delete the side that is not live."""
+        exchange.discard(record)
+
+    @staticmethod
+    def take_back(act: str, data: dict[str, Any]) -> None:
+        """Remove what was staged and never swapped: a swap renames its holds first."""
+        if act == "stage":
+            for hold in data["holds"]:
+                if os.path.lexists(hold):
+                    exchange.remove(Path(hold))
+
+    def _wanted(self, index: trees.Index, target: Target) -> list[str]:
+        """Return the paths to restore, relative to the root; refuse what must not go live as a whole."""
+        known = {one.path for one in index.entries}
+        wanted = [one.strip("/") for one in target.paths] or list(index.roots)
+        for one in wanted:
+            if one not in known or not trees.below(one, index.roots):
+                raise NoPointError(
+                    f"the point holds no /{one}", where=f"component {self._options.name}", fix="restaura show POINT"
+                )
+        if target.kind != "live":
+            return wanted
+        for one in wanted:
+            if f"/{one}" in SYSTEM:
+                raise RefusedError(
+                    "is never restored live as a whole",
+                    where=f"/{one}",
+                    fix=f"--to dir:PATH, or name what of it you need: --path /{one}/…",
+                )
+            if os.path.realpath(f"/{one}") != f"/{one}" and not Path(f"/{one}").is_symlink():
+                raise RefusedError("leads over a symbolic link", where=f"/{one}", fix="restore to dir:PATH")
+        return wanted
+
+    def _places(self, wanted: Sequence[str], target: Target) -> list[tuple[str, list[str]]]:
+        """Return (directory, paths that are unpacked there): for live data, one on its very file system."""
+        if target.kind == "scratch":
+            return [(target.value, list(wanted))]
+        if target.kind == "dir":
+            path = Path(target.value)
+            if not path.is_absolute() or path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise ConfigError("is not an absolute path of a directory", where=target.value, fix="--to dir:/PATH")
+            if path.is_dir() and any(path.iterdir()):
+                raise RefusedError("is not empty", where=target.value, fix="name an empty or a new directory")
+            return [(str(path), list(wanted))]
+        if target.kind != "live":
+            raise ConfigError(f"files cannot be restored to {target.kind!r}", fix="--to live or --to dir:/PATH")
+        points = {one.point for one in mounts.mounts()}
+        groups: dict[str, list[str]] = {}
+        for one in wanted:
+            live = Path(f"/{one}")
+            where = live if str(live) in points and live.is_dir() else live.parent
+            while not where.is_dir():
+                where = where.parent
+            groups.setdefault(str(where).rstrip("/"), []).append(one)
+        return list(groups.items())
+
+    def _need_space(self, index: trees.Index, groups: Sequence[tuple[str, list[str]]], point: PointReader) -> None:
+        needed: dict[int, tuple[Path, int]] = {}
+        for where, paths in groups:
+            place = Path(where or "/")
+            while not place.is_dir():
+                place = place.parent
+            device = place.stat().st_dev
+            size = trees.subset(index, paths).total_bytes
+            needed[device] = (place, needed.get(device, (place, 0))[1] + size)
+        for place, size in needed.values():
+            self._host.need_space(place, size, f"point {point.point_id}, component {self._options.name}")
+
+    def _unpack_all(
+        self, point: PointReader, whole: trees.Index, copies: trees.Index | None, holds: Sequence[dict[str, Any]]
+    ) -> Applied:
+        applied = Applied()
+        for one in holds:
+            done = self._unpack(point, whole, copies, Path(one["hold"]), one["paths"])
+            applied.notes += [note for note in done.notes if note not in applied.notes]
+            applied.users.update(done.users)
+            applied.groups.update(done.groups)
+        return applied
+
+    def _unpack(
+        self,
+        point: PointReader,
+        whole: trees.Index,
+        copies: trees.Index | None,
+        hold: Path,
+        paths: list[str],
+    ) -> Applied:
+        """Unpack tree and databases into a root-only directory, and put on what stores do not keep."""
+        private_dir(hold)
+        part = trees.subset(whole, paths)
+        everything = set(paths) == set(whole.roots)
+        databases = {one.path for one in copies.entries if one.type == "file"} if copies else set()
+        # A hard link cannot be unpacked without the name that holds its content.
+        leaders = {one.hard_link for one in whole.entries if one.hard_link and trees.below(one.path, paths)}
+        extra = sorted(one for one in leaders if not trees.below(one, paths))
+        plain = [one for one in paths if one not in databases]
+        if plain:
+            point.restore_tree(TREE, hold, None if everything else [*plain, *extra])
+        asked = sorted(one for one in databases if trees.below(one, paths))
+        if asked:
+            # Missing directories are made, and what is there is checked to be directories, before anything moves in.
+            trees.apply(replace(part, entries=[one for one in part.entries if one.type == "dir"]), hold)
+            overlay = private_dir(hold / f"{exchange.STAGE}sqlite")
+            point.restore_tree(SQLITE, overlay, None if everything else asked)
+            for one in asked:
+                exchange.move_in(overlay, hold, one)
+            exchange.remove(overlay)
+        for one in extra:
+            exchange.prune(hold, one)
+        return trees.apply(part, hold)
+
+    def _restored(self, staged: Staged, depth: Depth) -> trees.Index:
+        """Scan what was staged as one tree, its owners called as on the host it came from."""
+        found: trees.Index | None = None
+        for one in staged.data["holds"]:
+            index = trees.scan(Path(one["hold"]), one["paths"], depth=depth)
+            if found is not None:
+                index = replace(trees.merge(found, index), roots=[*found.roots, *index.roots])
+            found = index
+        if found is None:
+            raise SourceError("nothing was staged", where=f"component {self._options.name}")
+        return read_as(found, Applied([], staged.data["users"], staged.data["groups"]))
+
+
+def _depth(index: trees.Index) -> Depth:
+    return "content" if any(one.sha256 for one in index.entries) else "catalog"
+
+
+def _shown(paths: Sequence[str]) -> str:
+    return ", ".join(f"/{one}" for one in paths[:3]) + (" …" if len(paths) > 3 else "")
+
+
+def _active(unit: str) -> bool:
+    if not shutil.which("systemctl"):
+        return False
+    code, _, _ = run(["systemctl", "is-active", "--quiet", unit], accept=range(256))
+    return code == 0
+
+
+@contextlib.contextmanager
+def _stopped(record: Mapping[str, Any]) -> Iterator[None]:
+    """Stop the recorded units around an exchange; when it fails they are started all the same."""
+    units = record["units"]
+    if units:
+        run(["systemctl", "stop", *units], timeout=120)
+    try:
+        paths = [one["live"] for one in record["moves"]]
+        held = mounts.holders(paths) if units else []
+        if held:
+            raise RefusedError("is in use: " + "; ".join(map(str, held[:5])), where=paths[0], fix="stop it first")
+        yield
+    finally:
+        if units:
+            run(["systemctl", "start", *units], timeout=120)
+
+
+SOURCE = SourceKind("files", FilesComponent, Files)

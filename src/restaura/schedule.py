@@ -161,7 +161,7 @@ def overdue(schedule: str, last_success: datetime | None, now: datetime, seed: s
     `last_success` is when the newest successful run began (aware), None when there was none. The hour leaves cron's
     own line its time.
     """
-    due = previous_run(schedule, now - GRACE, seed, zone)
+    due = previous_run(schedule, now.astimezone(UTC) - GRACE, seed, zone)
     return due is not None and (last_success is None or last_success < due)
 
 

@@ -180,7 +180,7 @@ def test_next_and_previous_are_neighbours(text, moment, zone_name, seed):
     after, before = next_run(text, now, seed, zone), previous_run(text, now, seed, zone)
     assert before <= now < after
     assert previous_run(text, after, seed, zone) == after
-    assert previous_run(text, after - timedelta(seconds=1), seed, zone) == before
+    assert previous_run(text, after.astimezone(UTC) - timedelta(seconds=1), seed, zone) == before
     assert next_run(text, before, seed, zone) == after
 
 
@@ -203,10 +203,14 @@ def test_never_is_never():
         ("2026-05-11T23:00", "2026-05-12T00:01", False),
         ("2026-05-11T12:00", "2026-05-12T00:01", True),
         ("2026-05-12T00:30", "2026-05-12T01:00", False),
+        # 03:30 on the day that has no 02:00 is half an hour after 01:59.
+        ("2026-03-28T01:59", "2026-03-29T03:30", False),
+        ("2026-03-28T01:59", "2026-03-29T04:00", True),
     ],
 )
 def test_overdue(last, now, expected):
-    assert overdue("23:00", at(last), at(now), "", BERLIN) is expected
+    text = "01:59" if last.endswith("01:59") else "23:00"
+    assert overdue(text, at(last), at(now), "", BERLIN) is expected
 
 
 def test_a_plan_that_never_ran_is_overdue():

@@ -5,6 +5,7 @@ GNU tar writes and reads them; the stream is parsed on its way (pax headers as P
 "Sparse Formats", PAX 1.0, have them), which hashes every file, and keeps from tar whatever the index does not hold.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -177,9 +178,7 @@ def _checked(header: bytes) -> bytes:
 
 
 def _number(field_: bytes) -> int:
-    """Return a header's number: octal digits, or base 256 when it is too large for them."""
-    if field_[0] & 0x80:
-        return int.from_bytes(bytes([field_[0] & 0x7F]) + field_[1:], "big")
+    """Return a header's number, in octal digits; those that do not fit are in the extended header."""
     digits = field_.strip(b" \0")
     if not re.fullmatch(rb"[0-7]*", digits):
         raise DamagedError("the archive has a broken header")
@@ -250,13 +249,13 @@ def pack(tree: Tree, write: Callable[[bytes], object]) -> list[StoredEntry]:
     """
     argv = ["tar", "--create", "--format=posix", "--pax-option=delete=atime", "--no-recursion", "--blocking-factor=128"]
     argv += ["--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "--sparse"]
-    argv += ["--null", "--verbatim-files-from", "--no-unquote", "--files-from=-"]
+    argv += [f"--directory={tree.base}", "--null", "--verbatim-files-from", "--no-unquote", "--files-from=-"]
     entries: dict[str, StoredEntry] = {}
     with tempfile.TemporaryFile() as names:
         names.writelines(_bytes(one.path) + b"\0" for one in tree.index.entries if one.type != "socket")
         names.seek(0)
         # LC_ALL=C: its messages are read.
-        with Child(argv, env={"LC_ALL": "C"}, stdin=names, cwd=str(tree.base)) as child:
+        with Child(argv, env={"LC_ALL": "C"}, stdin=names) as child:
             archive = Archive(child.stdout, write)
             try:
                 for member in archive.members():
@@ -313,11 +312,15 @@ class Unpacking:
         argv = ["tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner", "--acls", "--xattrs"]
         argv += ["--xattrs-include=*", "--delay-directory-restore"]
         with Child(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=str(self._destination)) as child:
-            try:
-                self._filter(Archive(stream, child.stdin.write))
+
+            def feed(data: bytes) -> None:
+                # tar stops reading at the end-of-archive marker, before the padding after it has been written.
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(data)
+
+            self._filter(Archive(stream, feed))
+            with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()
-            except BrokenPipeError as error:
-                raise StoreError(failure(argv, child.wait(), child.errors()), where=str(self._destination)) from error
             if code := child.wait():
                 raise StoreError(failure(argv, code, child.errors()), where=str(self._destination))
         missing = [one for one in self._wanted - self._seen if self._entries[one].type != "socket"]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class S3Blobs:
         self._config = config
         self._host = host
         self._clients: dict[str, Any] = {}
+        weakref.finalize(self, _close, self._clients)
         self._lock = threading.Lock()
 
     def create(self) -> bool:
@@ -206,6 +208,11 @@ _S3_FIXES = {
     "SignatureDoesNotMatch": "correct s3_secret_key and run setup_backup.yml",
     "RequestTimeTooSkewed": "set this host's clock",
 }
+
+
+def _close(clients: dict[str, Any]) -> None:
+    for client in clients.values():
+        client.close()
 
 
 def _only_if_absent(params: dict[str, Any], **_: Any) -> None:

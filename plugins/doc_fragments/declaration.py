@@ -265,5 +265,107 @@ options:
     description:
       - 'What is backed up: a list for each source.'
     type: dict
-    options: {}
+    options:
+      files:
+        description:
+          - Components of the `files` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept as *suspect*,
+                which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - Checks run against restored data, in drills and after restores.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored
+                    data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source
+                    adds.'
+                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok`.'
+                type: str
+                required: true
+              timeout:
+                description:
+                  - Seconds after which the check has failed.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          paths:
+            description:
+              - Absolute directories and files to back up, none inside another.
+              - 'Example: `[''/srv/app'', ''/etc'']`.'
+            type: list
+            elements: str
+            required: true
+          exclude:
+            description:
+              - 'What to leave out. Shell patterns as in .gitignore: `*`, `?` and `[a-z]` stay within one name,
+                `**` is any number of directories, a trailing `/` means directories only. A pattern that begins
+                with `/` is matched against the absolute path, any other against the end of it. What matches takes
+                along all that is below it.'
+              - 'Example: `[''node_modules/'', ''*.tmp'', ''/srv/app/cache/**'']`.'
+            type: list
+            elements: str
+            default: []
+          include:
+            description:
+              - Patterns of the same kind that win over `exclude`.
+              - 'Example: `[''/srv/app/cache/keep/'']`.'
+            type: list
+            elements: str
+            default: []
+          one_file_system:
+            description:
+              - Whether to stay on the file system of each path; other mounts below are reported and kept as empty
+                directories. Pseudo file systems are never entered.
+            type: bool
+            default: true
+          sqlite:
+            description:
+              - 'How SQLite databases are copied: `backup` through SQLite, as of one transaction, or `plain` like
+                other files.'
+            type: str
+            choices:
+              - backup
+              - plain
+            default: backup
+          secret:
+            description:
+              - 'Whether the files are secret: then no store keeps them, or their names, in the clear.'
+            type: bool
+            default: false
+          restore_stops:
+            description:
+              - systemd units that are stopped while restored files change places with live ones, if they run.
+              - 'Example: `[''app.service'']`.'
+            type: list
+            elements: str
+            default: []
 """

@@ -69,5 +69,35 @@ SPEC: dict[str, Any] = {
             "heartbeat_url": {"type": "str", "no_log": True},
         },
     },
-    "components": {"type": "dict", "options": {}},
+    "components": {
+        "type": "dict",
+        "options": {
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "accept_torn": {"type": "bool", "default": False},
+                    "shrink_guard": {"type": "int", "default": 50},
+                    "checks": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "name": {"type": "str", "required": True},
+                            "command": {"type": "str", "required": True},
+                            "timeout": {"type": "int", "default": 300},
+                        },
+                        "default": [],
+                    },
+                    "paths": {"type": "list", "elements": "str", "required": True},
+                    "exclude": {"type": "list", "elements": "str", "default": []},
+                    "include": {"type": "list", "elements": "str", "default": []},
+                    "one_file_system": {"type": "bool", "default": True},
+                    "sqlite": {"type": "str", "choices": ["backup", "plain"], "default": "backup"},
+                    "secret": {"type": "bool", "default": False},
+                    "restore_stops": {"type": "list", "elements": "str", "default": []},
+                },
+            }
+        },
+    },
 }

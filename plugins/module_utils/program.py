@@ -13,6 +13,7 @@ CONTRACT = 1
 PYTHON = "/usr/bin/python3"
 PROGRAM_OPTION = {"program": {"type": "path"}}
 EXIT_DONE = 0
+EXIT_PARTIAL = 3
 
 
 def call(
@@ -25,7 +26,7 @@ def call(
     """
     if not module.params["program"]:
         module.fail_json(msg="this module is run by its action plugin: call it by its full name, restaura.stack.NAME")
-    argv = [PYTHON, module.params["program"], *arguments, "--json"]
+    argv = [PYTHON, module.params["program"], arguments[0], "--json", *arguments[1:]]
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         stdin.write(given.encode())
         stdin.seek(0)

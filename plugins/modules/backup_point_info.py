@@ -52,7 +52,13 @@ status:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.restaura.stack.plugins.module_utils.program import PROGRAM_OPTION, call, result
+from ansible_collections.restaura.stack.plugins.module_utils.program import (
+    EXIT_DONE,
+    EXIT_PARTIAL,
+    PROGRAM_OPTION,
+    call,
+    result,
+)
 
 
 def main() -> None:
@@ -71,7 +77,7 @@ def main() -> None:
         chosen = [f"--{name}={module.params[name]}" for name in ("plan", "component") if module.params[name]]
         found["points"] = call(module, "list", *chosen)["points"]
     if "status" in module.params["gather"]:
-        found["status"] = result(call(module, "status"))
+        found["status"] = result(call(module, "status", accept=(EXIT_DONE, EXIT_PARTIAL)))
     module.exit_json(changed=False, **found)
 
 

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
     if not isinstance(answer, Answer):
         raise TypeError(f"{options.action}.{options.call} returned no Answer")
-    if options.verb in QUIET and not as_json and answer.code == Exit.DONE and not sys.stdout.isatty():
+    quiet = options.verb in QUIET and not getattr(options, "check", False)
+    if quiet and not as_json and answer.code == Exit.DONE and not sys.stdout.isatty():
         return Exit.DONE
     return answer.show(as_json)
 

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Discovery on a made-up host below a temporary root: what it declares, leaves out, measures and refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from restaura import discover
+from restaura.discover import Discovery
+from restaura.errors import SpaceError
+from restaura.paths import Paths
+from restaura.trees.patterns import Selection
+
+MB = 1_000_000
+
+
+def put(path: Path, size: int = 10) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A host with a configuration, one application, two homes, and the empty directories that Debian has."""
+    put(tmp_path / "etc/hostname")
+    put(tmp_path / "srv/app/data.bin", 3 * MB)
+    put(tmp_path / "root/.profile")
+    put(tmp_path / "home/ana/notes.txt")
+    for empty in ("opt", "usr/local/bin", "var/backups"):
+        (tmp_path / empty).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def serving():
+    """Start processes that work in a directory, as a database server does; stop them."""
+    started = []
+
+    def start(directory: Path) -> int:
+        started.append(subprocess.Popen([sys.executable, "-c", "input()"], cwd=directory, stdin=subprocess.PIPE))
+        return started[-1].pid
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def found(root: Path, *stores: Path) -> Discovery:
+    return discover.discover(Paths(root), stores)
+
+
+def component(result: Discovery, name: str) -> dict:
+    return next(one for kind in result.components.values() for one in kind if one["name"] == name)
+
+
+def taken(result: Discovery, path: Path) -> bool:
+    """Whether the component `applications` takes a path, by the rules of the files source itself."""
+    applications = component(result, "applications")
+    selection = Selection(applications["exclude"])
+    inside = any(path.is_relative_to(one) for one in applications["paths"])
+    return inside and selection.takes(str(path), path.is_dir())
+
+
+def test_configuration_and_applications_are_found(root):
+    result = found(root)
+    assert component(result, "system") == {"name": "system", "paths": [f"{root}/etc"]}
+    assert component(result, "applications")["paths"] == [
+        f"{root}/{one}" for one in ("srv", "home", "root", "usr/local")
+    ]
+    assert list(result.components) == ["files"]
+    assert result.notes == []
+    json.dumps(result.components)
+
+
+def test_sizes_are_what_du_counts(root):
+    os.truncate(put(root / "home/ana/sparse"), 500 * MB)
+    (root / "home/ana/again").hardlink_to(root / "srv/app/data.bin")
+    (root / "srv/app/twice").hardlink_to(root / "srv/app/data.bin")
+    result = found(root)
+    roots = ["etc", "srv", "home", "root", "usr/local"]
+    counted = sum(
+        int(subprocess.run(["du", "-sx", "-B1", str(root / one)], capture_output=True, check=True).stdout.split()[0])
+        - (root / one).stat().st_blocks * 512
+        for one in roots
+    )
+    assert result.bytes == counted
+    assert [path for path, _ in result.largest[:2]] == [f"{root}/srv/app", f"{root}/home/ana"]
+    assert result.largest[0][1] < 4 * MB
+
+
+def test_caches_are_left_out_and_told_but_state_is_not(root):
+    left_out = [
+        put(root / one, 2 * MB)
+        for one in ("home/ana/.cache/x", "root/.npm/_cacache/x", "root/.pyenv/versions/3.11/x", "home/ana/go/pkg/mod/x")
+    ]
+    state = [
+        put(root / one)
+        for one in ("root/.npmrc", "home/ana/.config/app/x", "srv/app/node_modules/x", "srv/.cache/x", "root/go/src/x")
+    ]
+    result = found(root)
+    assert not any(taken(result, path) for path in left_out)
+    assert all(taken(result, path) for path in state)
+    assert len(result.notes) == 4
+    assert any(f"{root}/root/.pyenv/versions (2.0 MB) is left out: a cache or toolchain" in one for one in result.notes)
+    assert result.bytes < 4 * MB
+
+
+def test_the_declaration_does_not_change_when_a_cache_appears(root):
+    before = found(root).components
+    put(root / "root/.cache/pip/x")
+    put(root / "home/bea/.cargo/registry/x")
+    put(root / "usr/local/bin/restaura")
+    put(root / "var/backups/restaura/config")
+    assert found(root).components == before
+
+
+def test_our_own_state_and_store_are_not_counted(root):
+    before = found(root).bytes
+    put(root / "etc/restaura/keys/manifest.key", 2 * MB)
+    store = put(root / "srv/backups/data", 5 * MB).parent
+    result = found(root, store)
+    assert result.bytes == before
+    assert result.stored >= 5 * MB
+    assert f"{root}/etc/restaura" not in dict(result.largest)
+
+
+def test_moved_docker_data_is_left_out_and_said_to_be_unprotected(root):
+    put(root / "srv/docker/overlay2/x", 2 * MB)
+    put(root / "etc/docker/daemon.json").write_text(json.dumps({"data-root": f"{root}/srv/docker"}))
+    put(root / "home/ana/.local/share/docker/volumes/x")
+    result = found(root)
+    assert not taken(result, root / "srv/docker/overlay2/x")
+    assert not taken(result, root / "home/ana/.local/share/docker/volumes/x")
+    assert taken(result, root / "srv/app/data.bin")
+    assert sum("volumes in it are not protected" in one for one in result.notes) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"data-root": 5}', '{"data-root": "relative"}'])
+def test_a_strange_docker_configuration_is_no_obstacle(root, content):
+    put(root / "etc/docker/daemon.json").write_text(content)
+    assert taken(found(root), root / "srv/app/data.bin")
+
+
+@pytest.mark.parametrize("marker", ["PG_VERSION", "ibdata1", "WiredTiger"])
+def test_the_data_of_a_running_server_is_left_out_and_of_a_stopped_one_is_not(root, serving, marker):
+    data = put(root / f"srv/odd [name]/data/{marker}").parent
+    assert taken(found(root), data / marker)
+    serving(data)
+    result = found(root)
+    assert not taken(result, data / marker)
+    assert taken(result, root / "srv/app/data.bin")
+    assert [one for one in result.notes if str(data) in one and "running database server" in one]
+
+
+def cluster(root: Path, name: str, data: Path, configuration: str | None = None) -> Path:
+    put(data / "PG_VERSION")
+    put(data / "base/1/1", 2 * MB)
+    text = f"data_directory = '{data}'\t# comment\n" if configuration is None else configuration
+    put(root / "etc/postgresql" / name / "postgresql.conf").write_text(f"# data_directory = '/elsewhere'\n{text}")
+    return data
+
+
+def start(data: Path, serving) -> None:
+    (data / "postmaster.pid").write_text(f"{serving(data)}\n{data}\n")
+
+
+def test_running_clusters_become_components_and_their_data_no_files(root, serving):
+    space = put(root / "srv/fast disk/PG_17_202406281/1").parent.parent
+    main = cluster(root, "17/main", root / "var/lib/postgresql/17/main", "")
+    moved = cluster(root, "15/old", root / "srv/pg's data", f"data_directory='{root!s}/srv/pg''s data'\n")
+    cluster(root, "16/stopped", root / "var/lib/postgresql/16/stopped")
+    (moved / "pg_tblspc").mkdir()
+    (moved / "pg_tblspc/16400").symlink_to(space)
+    for data in (main, moved):
+        start(data, serving)
+    result = found(root)
+    assert result.components["postgres"] == [
+        {"name": "postgres-15-old", "cluster": "15/old"},
+        {"name": "postgres-17-main", "cluster": "17/main"},
+    ]
+    assert not taken(result, moved / "base/1/1")
+    assert not taken(result, space / "PG_17_202406281/1")
+    assert 4 * MB < result.bytes - 3 * MB < 5 * MB
+    assert "Postgres cluster 16/stopped is not running, and not protected" in result.notes
+
+
+def test_a_stale_pid_file_is_no_running_cluster(root, serving):
+    data = cluster(root, "17/main", root / "var/lib/postgresql/17/main")
+    (data / "postmaster.pid").write_text(f"{serving(root)}\n")
+    assert "postgres" not in found(root).components
+    (data / "postmaster.pid").write_text("")
+    assert "postgres" not in found(root).components
+
+
+def test_more_than_half_of_the_free_space_is_refused_by_name():
+    paths = [("/srv/videos", 60 * MB), ("/home/ana", 3 * MB)]
+    fits = Discovery({}, bytes=50 * MB, free=100 * MB, largest=paths)
+    fits.require_room()
+    # What the store holds already was room for this very data.
+    Discovery({}, bytes=60 * MB, free=60 * MB, stored=60 * MB).require_room()
+    with pytest.raises(SpaceError) as failed:
+        Discovery({}, bytes=50 * MB + 1, free=100 * MB, largest=paths).require_room()
+    text = str(failed.value)
+    assert text.index("/srv/videos") < text.index("/home/ana")
+    assert "60.0 MB" in text
+    assert "backup_files_components" in text
+
+
+def test_a_host_with_nothing_declares_nothing(tmp_path):
+    result = found(tmp_path)
+    assert result.components == {}
+    assert result.bytes == 0
+
+
+def test_free_space_is_that_of_the_store(root):
+    free = int(
+        subprocess.run(["df", "-B1", "--output=avail", "/dev/shm"], capture_output=True, check=True).stdout.split()[1]
+    )
+    assert abs(found(root, Path("/dev/shm/not/there/yet")).free - free) < 50 * MB

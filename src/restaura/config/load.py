@@ -8,6 +8,7 @@ The declaration's shape, as roles and `restaura configure` have it:
 import dataclasses
 import difflib
 import json
+import posixpath
 import re
 import types
 import typing
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from restaura.config.schema import NAME, NAME_RULE, Component, Config, Plan, Settings, Store
 from restaura.errors import ConfigError
+from restaura.schedule import cron_fields
 from restaura.sources import registry
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ def load(path: Path) -> Config:
         ) from None
     except PermissionError:
         raise ConfigError("only root can read the configuration", where=str(path), fix="sudo restaura …") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), fix="run setup_backup.yml again") from error
     return parse(data, str(path))
 
@@ -198,9 +200,16 @@ def _references(stores: list[Store], plans: list[Plan], components: list[Compone
                 zoneinfo.ZoneInfo(plan.timezone)
             except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
                 mistakes.append(f"plans[{plan.name}].timezone: no such time zone {_shown(plan.timezone)}")
+        for field in ("schedule", "drill", "verify"):
+            try:
+                cron_fields(getattr(plan, field), plan.name)
+            except ValueError as error:
+                mistakes.append(f"plans[{plan.name}].{field}: {error}")
     if plans and not stores:
         mistakes.append("stores: at least one store is required")
-    locations = [one.location.rstrip("/") for one in stores]
+    locations = [
+        posixpath.normpath(one.location) if one.location.startswith("/") else one.location.rstrip("/") for one in stores
+    ]
     mistakes += [
         f"stores: the location {one!r} stands twice" for one in sorted(set(locations)) if locations.count(one) > 1
     ]

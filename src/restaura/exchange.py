@@ -205,20 +205,6 @@ def remove(path: Path) -> None:
     sync_dir(path.parent)
 
 
-def move_in(overlay: Path, hold: Path, path: str) -> None:
-    """Move one file from `overlay` to the same path in `hold`, whose directories were checked to be such."""
-    (overlay / path).rename(hold / path)
-
-
-def prune(hold: Path, path: str) -> None:
-    """Delete one file in `hold`, and the directories that it leaves empty."""
-    (hold / path).unlink()
-    for parent in (hold / path).parents:
-        if parent == hold or any(parent.iterdir()):
-            return
-        parent.rmdir()
-
-
 def _read(data: dict[str, Any]) -> tuple[list[Hold], list[Move]]:
     return [Hold(**one) for one in data["holds"]], [Move(**one) for one in data["moves"]]
 

@@ -8,7 +8,7 @@ the file system before it is compared.
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,15 @@ class Mount:
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that has `path` open, mapped, mounted or as its directory. `path` is as that process sees it."""
+    """A process that has something open, mapped, mounted, bound as a socket, or as its directory.
+
+    `path` is as that process sees it, `live` as we do.
+    """
 
     pid: int
     name: str
     path: str
+    live: str
     writing: bool = False
     unit: str = ""
 
@@ -65,27 +69,58 @@ def mounted_below(directory: str, seen: Iterable[Mount]) -> list[Mount]:
 
 def holders(paths: Sequence[str]) -> list[Holder]:
     """Return every other process that holds something at or below `paths` (absolute, without links)."""
-    own = mounts()
-    places = [_within(path, own) for path in paths]
+    own = _Space(mounts())
+    places = [(path, own.within(path)) for path in paths]
     found: dict[tuple[int, str], Holder] = {}
-    seen_by: dict[str, list[Mount]] = {}
-    own_space = _link("/proc/self/ns/mnt")
+    own_id = _link("/proc/self/ns/mnt")
+    spaces, sockets = {own_id: own}, _bound_sockets()
     for pid in sorted(int(one) for one in os.listdir("/proc") if one.isdigit()):  # noqa: PTH208  names, not paths
         if pid == os.getpid():
             continue
-        space = _link(f"/proc/{pid}/ns/mnt")
-        if space not in seen_by:
-            seen_by[space] = own if space == own_space else mounts(str(pid))
-        name = ""
-        for path, writing in _held(pid, seen_by[space], foreign=space != own_space):
-            if any(_covers(place, _within(path, seen_by[space])) for place in places):
-                name = name or _name(pid)
-                before = found.get((pid, path))
-                found[pid, path] = Holder(pid, name, path, writing or bool(before and before.writing), _unit(pid))
+        space_id = _link(f"/proc/{pid}/ns/mnt")
+        if space_id not in spaces:
+            spaces[space_id] = _Space(mounts(str(pid)))
+        space = spaces[space_id]
+        mounted = [] if space is own else [one.point for one in space.mounts]
+        held = [*((one, False) for one in mounted), *_held(pid, sockets if space is own else {})]
+        for path, writing in held:
+            device, inside = space.within(path)
+            for live, (place, root) in places:
+                if device and device == place and (inside == root or inside.startswith(f"{root.rstrip('/')}/")):
+                    before = found.get((pid, path))
+                    writes = writing or (before is not None and before.writing)
+                    found[pid, path] = Holder(pid, _name(pid), path, live + inside[len(root) :], writes, _unit(pid))
     return list(found.values())
 
 
-def _held(pid: int, seen: list[Mount], foreign: bool) -> Iterator[tuple[str, bool]]:
+class _Space:
+    """The mounts of one mount namespace, and where in which file system a path of it is."""
+
+    def __init__(self, seen: list[Mount]) -> None:
+        self.mounts = seen
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def within(self, path: str) -> tuple[str, str]:
+        """Return device and path within it; what was deleted, or is no file, is nowhere."""
+        if path not in self._known:
+            self._known[path] = self._look(path)
+        return self._known[path]
+
+    def _look(self, path: str) -> tuple[str, str]:
+        if not path.startswith("/") or path.endswith(" (deleted)"):
+            return "", ""
+        best = None
+        for mount in self.mounts:
+            inside = mount.point in ("/", path) or path.startswith(f"{mount.point}/")
+            if inside and (best is None or len(mount.point) >= len(best.point)):
+                best = mount
+        if best is None:
+            return "", ""
+        rest = path if best.point == "/" else path[len(best.point) :]
+        return best.device, (best.root.rstrip("/") + rest).rstrip("/") or "/"
+
+
+def _held(pid: int, sockets: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
     """Yield (path, open for writing) of what a process holds; nothing more once it is gone."""
     with contextlib.suppress(OSError):
         for name in ("cwd", "root", "exe"):
@@ -94,12 +129,22 @@ def _held(pid: int, seen: list[Mount], foreign: bool) -> Iterator[tuple[str, boo
             path = _link(f"/proc/{pid}/fd/{number}")
             if path.startswith("/"):
                 yield path, _writes(pid, number)
+            elif path in sockets:
+                yield sockets[path], False
         with Path(f"/proc/{pid}/maps").open("rb") as lines:
             for path in {_unescape(line.split(None, 5)[5].rstrip(b"\n")) for line in lines if b" /" in line}:
                 yield path, False
-    if foreign:
-        for mount in seen:
-            yield mount.point, False
+
+
+def _bound_sockets() -> dict[str, str]:
+    """Return the paths of bound Unix sockets by what /proc/PID/fd calls them (proc(5), /proc/net/unix)."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/unix").read_bytes().splitlines()[1:]:
+            fields = line.split(None, 7)
+            if len(fields) == 8 and fields[7].startswith(b"/"):
+                found[f"socket:[{int(fields[6])}]"] = os.fsdecode(fields[7])
+    return found
 
 
 def _writes(pid: int, number: str) -> bool:
@@ -107,25 +152,6 @@ def _writes(pid: int, number: str) -> bool:
         found = re.search(rb"^flags:\s*([0-7]+)", Path(f"/proc/{pid}/fdinfo/{number}").read_bytes(), re.MULTILINE)
         return bool(found and int(found[1], 8) & os.O_ACCMODE)
     return False
-
-
-def _within(path: str, seen: Iterable[Mount]) -> tuple[str, str]:
-    """Return device and path within it; a path whose file was deleted is nowhere."""
-    if not path.startswith("/") or path.endswith(" (deleted)"):
-        return "", ""
-    best = None
-    for mount in seen:
-        inside = mount.point in ("/", path) or path.startswith(f"{mount.point}/")
-        if inside and (best is None or len(mount.point) >= len(best.point)):
-            best = mount
-    if best is None:
-        return "", ""
-    rest = path if best.point == "/" else path[len(best.point) :]
-    return best.device, (best.root.rstrip("/") + rest).rstrip("/") or "/"
-
-
-def _covers(place: tuple[str, str], held: tuple[str, str]) -> bool:
-    return bool(held[0]) and place[0] == held[0] and (held[1] == place[1] or held[1].startswith(f"{place[1]}/"))
 
 
 def _link(path: str) -> str:

@@ -5,10 +5,12 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from restaura.errors import SourceError
+from restaura.trees.index import Entry
 
 MAGIC = b"SQLite format 3\x00"
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -52,6 +54,32 @@ def copy(source: Path, destination: Path) -> None:
         except sqlite3.DatabaseError as error:
             raise NotADatabaseError(f"SQLite: {error}", where=str(source)) from error
     _check(destination, source)
+
+
+def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Entry], list[Entry], list[str]]:
+    """Copy databases, given as entries relative to `/`, to the same paths below `spool`.
+
+    Owner, mode and modification time of a copy are the database's; attributes are left to its index. Returns those
+    that were copied, those that turned out to be none, and notes about them.
+    """
+    copied, plain, notes = [], [], []
+    for entry in databases:
+        live, made = Path("/") / entry.path, spool / entry.path
+        made.parent.mkdir(0o700, parents=True, exist_ok=True)
+        try:
+            copy(live, made)
+        except NotADatabaseError as error:
+            made.unlink(missing_ok=True)
+            plain.append(entry)
+            notes.append(f"{live} was taken as a plain file: {error.what}")
+            continue
+        if entry.hard_link:
+            notes.append(f"{live} has several names: each is kept as a database of its own")
+        os.chown(made, entry.uid, entry.gid)
+        made.chmod(entry.mode)
+        os.utime(made, ns=(entry.mtime_ns, entry.mtime_ns))
+        copied.append(entry)
+    return copied, plain, notes
 
 
 class _MovedError(Exception):

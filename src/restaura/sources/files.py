@@ -14,37 +14,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from restaura import exchange, mounts, sqlite, trees
+from restaura import exchange, mounts, sqlite, staging, trees
 from restaura.config.schema import Component, setting
-from restaura.errors import ConfigError, MismatchError, NoPointError, RefusedError, SourceError
+from restaura.engines import open_databases
+from restaura.errors import MismatchError, RefusedError, SourceError
 from restaura.host import Host
 from restaura.paths import private_dir, write_atomic
 from restaura.point import Consistency, Depth, Fingerprint, safe_name
 from restaura.process import run
 from restaura.sources import Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
+from restaura.staging import SQLITE, TREE, Held
 from restaura.trees.apply import Applied, read_as
 from restaura.trees.patterns import check_pattern
 
 ROOT = Path("/")
-TREE, SQLITE = "tree", "sqlite"
 OWNER = "source:files"
-
-# Never restored live as a whole: a running system stands on them.
-SYSTEM = (
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/var",
-    "/var/lib",
-)
 
 # What ties a system to one machine: never made live unless asked for by its exact path.
 MACHINE = trees.Selection(
@@ -66,18 +50,6 @@ MACHINE = trees.Selection(
     ),
     own=False,
 )
-
-# Files by which other engines' databases are known, and what to do about them.
-ENGINES = {
-    "PostgreSQL": trees.Selection(exclude=("postmaster.pid", "pg_wal/*"), own=False),
-    "MySQL or MariaDB": trees.Selection(exclude=("ibdata1", "*.ibd", "ib_logfile*"), own=False),
-    "MongoDB": trees.Selection(exclude=("mongod.lock", "WiredTiger.wt", "WiredTiger.lock"), own=False),
-    "Redis": trees.Selection(exclude=("*.aof",), own=False),
-    "etcd": trees.Selection(exclude=("member/snap/db",), own=False),
-    "LMDB": trees.Selection(exclude=("data.mdb",), own=False),
-    "Prometheus": trees.Selection(exclude=("chunks_head/*",), own=False),
-    "LevelDB or RocksDB": trees.Selection(exclude=("MANIFEST-*",), own=False),
-}
 
 
 @dataclass(frozen=True)
@@ -172,7 +144,7 @@ class Files:
                     problems.append((f"{field} pattern {pattern!r} {why}", "correct it in the component's settings"))
         warnings = []
         if not problems:
-            found = self._open_databases()
+            found = open_databases(self._options.paths, self._selection)
             if self._options.accept_torn:
                 warnings += [what for what, _ in found]
             else:
@@ -239,25 +211,7 @@ class Files:
     ) -> tuple[tuple[Path, trees.Index] | None, list[trees.Entry], list[str]]:
         """Copy databases into the spool; return it with its index, what is to be taken as plain files, and notes."""
         self._host.need_space(spool, sum(one.size for one in databases), f"component {self._options.name}")
-        copied: list[trees.Entry] = []
-        plain: list[trees.Entry] = []
-        notes: list[str] = []
-        for entry in databases:
-            live, copy = ROOT / entry.path, spool / entry.path
-            copy.parent.mkdir(0o700, parents=True, exist_ok=True)
-            try:
-                sqlite.copy(live, copy)
-            except sqlite.NotADatabaseError as error:
-                copy.unlink(missing_ok=True)
-                plain.append(entry)
-                notes.append(f"{live} was taken as a plain file: {error.what}")
-                continue
-            if entry.hard_link:
-                notes.append(f"{live} has several names and is kept as a file of its own")
-            os.chown(copy, entry.uid, entry.gid)
-            copy.chmod(entry.mode)
-            os.utime(copy, ns=(entry.mtime_ns, entry.mtime_ns))
-            copied.append(entry)
+        copied, plain, notes = sqlite.copy_all(databases, spool)
         if not copied:
             return None, plain, notes
         index = trees.scan(spool, [one.path for one in copied], depth=depth)
@@ -304,20 +258,6 @@ class Files:
             problems.append(("no paths are given", "name at least one in `paths`"))
         return problems
 
-    def _open_databases(self) -> list[tuple[str, str]]:
-        """Return a problem for every database engine that has files in the tree open for writing."""
-        found: dict[tuple[str, str], str] = {}
-        for one in mounts.holders(self._options.paths):
-            if not one.writing or not self._selection.takes(one.path, False):
-                continue
-            for engine, files in ENGINES.items():
-                if not files.takes(one.path, False):
-                    found.setdefault((engine, str(one.pid)), f"{engine} ({one.name}, PID {one.pid}) writes {one.path}")
-        return [
-            (f"{what}: a copy of it would be torn", "exclude its directory and back it up as a source of its own")
-            for what in found.values()
-        ]
-
     def _cache(self) -> Path:
         return self._host.paths.cache / f"files-{safe_name(self._options.name)}.jsonl"
 
@@ -349,27 +289,22 @@ class Files:
 
         With `target.paths`, every entry is compared here (MismatchError): a part has no fingerprint in the manifest.
         """
-        names = point.names()
-        index = point.index(TREE)
-        copies = point.index(SQLITE) if SQLITE in names else None
-        whole = trees.merge(index, copies)
-        wanted = self._wanted(whole, target)
-        groups = self._places(wanted, target)
-        self._need_space(whole, groups, point)
-        identity = secrets.token_hex(6)
-        name = f"/{exchange.STAGE}{identity}" if target.kind == "live" else ""
+        held = Held.of(point)
+        wanted = staging.wanted(held.whole, target, self._options.name)
+        groups = staging.places(wanted, target)
+        staging.need_space(self._host, held.whole, groups, f"point {point.point_id}, component {self._options.name}")
+        name = f"/{exchange.STAGE}{secrets.token_hex(6)}" if target.kind == "live" else ""
         holds = [{"hold": where + name, "paths": paths} for where, paths in groups]
-        loose = [one.path for one in whole.entries if not one.whole]
+        loose = [one.path for one in held.whole.entries if not one.whole]
         debt = self._host.journal.write(OWNER, "stage", {"holds": [one["hold"] for one in holds]})
         try:
-            applied = self._unpack_all(point, whole, copies, holds)
+            applied = Applied()
+            for where, paths in groups:
+                applied.add(staging.unpack(point, held, Path(where + name), paths))
             data = {"debt": debt.id, "holds": holds, "asked": list(target.paths), "loose": loose}
             staged = Staged(target, {**data, "users": applied.users, "groups": applied.groups}, applied.notes)
             if target.paths:
-                depth = _depth(whole)
-                wrong = trees.differences(trees.subset(whole, wanted), self._restored(staged, depth), depth, loose)
-                if wrong:
-                    raise MismatchError("; ".join(wrong[:5]), where=f"component {self._options.name}")
+                self._compare(trees.subset(held.whole, wanted), staged)
         except BaseException:
             self.take_back(debt.act, debt.data)
             self._host.journal.settle(debt)
@@ -438,105 +373,12 @@ class Files:
                 if os.path.lexists(hold):
                     exchange.remove(Path(hold))
 
-    def _wanted(self, index: trees.Index, target: Target) -> list[str]:
-        """Return the paths to restore, relative to the root; refuse what must not go live as a whole."""
-        known = {one.path for one in index.entries}
-        wanted = [one.strip("/") for one in target.paths] or list(index.roots)
-        for one in wanted:
-            if one not in known or not trees.below(one, index.roots):
-                raise NoPointError(
-                    f"the point holds no /{one}", where=f"component {self._options.name}", fix="restaura show POINT"
-                )
-        if target.kind != "live":
-            return wanted
-        for one in wanted:
-            if f"/{one}" in SYSTEM:
-                raise RefusedError(
-                    "is never restored live as a whole",
-                    where=f"/{one}",
-                    fix=f"--to dir:PATH, or name what of it you need: --path /{one}/…",
-                )
-            if os.path.realpath(f"/{one}") != f"/{one}" and not Path(f"/{one}").is_symlink():
-                raise RefusedError("leads over a symbolic link", where=f"/{one}", fix="restore to dir:PATH")
-        return wanted
-
-    def _places(self, wanted: Sequence[str], target: Target) -> list[tuple[str, list[str]]]:
-        """Return (directory, paths that are unpacked there): for live data, one on its very file system."""
-        if target.kind == "scratch":
-            return [(target.value, list(wanted))]
-        if target.kind == "dir":
-            path = Path(target.value)
-            if not path.is_absolute() or path.is_symlink() or (path.exists() and not path.is_dir()):
-                raise ConfigError("is not an absolute path of a directory", where=target.value, fix="--to dir:/PATH")
-            if path.is_dir() and any(path.iterdir()):
-                raise RefusedError("is not empty", where=target.value, fix="name an empty or a new directory")
-            return [(str(path), list(wanted))]
-        if target.kind != "live":
-            raise ConfigError(f"files cannot be restored to {target.kind!r}", fix="--to live or --to dir:/PATH")
-        points = {one.point for one in mounts.mounts()}
-        groups: dict[str, list[str]] = {}
-        for one in wanted:
-            live = Path(f"/{one}")
-            where = live if str(live) in points and live.is_dir() else live.parent
-            while not where.is_dir():
-                where = where.parent
-            groups.setdefault(str(where).rstrip("/"), []).append(one)
-        return list(groups.items())
-
-    def _need_space(self, index: trees.Index, groups: Sequence[tuple[str, list[str]]], point: PointReader) -> None:
-        needed: dict[int, tuple[Path, int]] = {}
-        for where, paths in groups:
-            place = Path(where or "/")
-            while not place.is_dir():
-                place = place.parent
-            device = place.stat().st_dev
-            size = trees.subset(index, paths).total_bytes
-            needed[device] = (place, needed.get(device, (place, 0))[1] + size)
-        for place, size in needed.values():
-            self._host.need_space(place, size, f"point {point.point_id}, component {self._options.name}")
-
-    def _unpack_all(
-        self, point: PointReader, whole: trees.Index, copies: trees.Index | None, holds: Sequence[dict[str, Any]]
-    ) -> Applied:
-        applied = Applied()
-        for one in holds:
-            done = self._unpack(point, whole, copies, Path(one["hold"]), one["paths"])
-            applied.notes += [note for note in done.notes if note not in applied.notes]
-            applied.users.update(done.users)
-            applied.groups.update(done.groups)
-        return applied
-
-    def _unpack(
-        self,
-        point: PointReader,
-        whole: trees.Index,
-        copies: trees.Index | None,
-        hold: Path,
-        paths: list[str],
-    ) -> Applied:
-        """Unpack tree and databases into a root-only directory, and put on what stores do not keep."""
-        private_dir(hold)
-        part = trees.subset(whole, paths)
-        everything = set(paths) == set(whole.roots)
-        databases = {one.path for one in copies.entries if one.type == "file"} if copies else set()
-        # A hard link cannot be unpacked without the name that holds its content.
-        leaders = {one.hard_link for one in whole.entries if one.hard_link and trees.below(one.path, paths)}
-        extra = sorted(one for one in leaders if not trees.below(one, paths))
-        plain = [one for one in paths if one not in databases]
-        if plain:
-            point.restore_tree(TREE, hold, None if everything else [*plain, *extra])
-        asked = sorted(one for one in databases if trees.below(one, paths))
-        if asked:
-            # Missing directories are made, and what is there is checked to be directories, before anything moves in.
-            trees.apply(replace(part, entries=[one for one in part.entries if one.type == "dir"]), hold)
-            overlay = private_dir(hold / f"{exchange.STAGE}sqlite")
-            point.restore_tree(SQLITE, overlay, None if everything else asked)
-            for one in asked:
-                exchange.move_in(overlay, hold, one)
-            exchange.remove(overlay)
-        for one in extra:
-            exchange.prune(hold, one)
-        return trees.apply(part, hold)
+    def _compare(self, wanted: trees.Index, staged: Staged) -> None:
+        """Raise MismatchError unless what was staged is what the index says, entry by entry."""
+        depth: Depth = "content" if any(one.sha256 for one in wanted.entries) else "catalog"
+        wrong = trees.differences(wanted, self._restored(staged, depth), depth, set(staged.data["loose"]))
+        if wrong:
+            raise MismatchError("; ".join(wrong[:5]), where=f"component {self._options.name}")
 
     def _restored(self, staged: Staged, depth: Depth) -> trees.Index:
         """Scan what was staged as one tree, its owners called as on the host it came from."""
@@ -549,10 +391,6 @@ class Files:
         if found is None:
             raise SourceError("nothing was staged", where=f"component {self._options.name}")
         return read_as(found, Applied([], staged.data["users"], staged.data["groups"]))
-
-
-def _depth(index: trees.Index) -> Depth:
-    return "content" if any(one.sha256 for one in index.entries) else "catalog"
 
 
 def _shown(paths: Sequence[str]) -> str:

@@ -40,6 +40,12 @@ class Applied:
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
 
+    def add(self, other: "Applied") -> None:
+        """Take in what was put on in another place."""
+        self.notes += [one for one in other.notes if one not in self.notes]
+        self.users.update(other.users)
+        self.groups.update(other.groups)
+
 
 class Names:
     """Turns the owners of an index into this host's ids: by name, by number where the name is not known here."""

@@ -349,7 +349,7 @@ def nodes(listing: IO[bytes]) -> Iterator[Node]:
                 row["path"].lstrip("/"),
                 _TYPES.get(row["type"], row["type"]),
                 row.get("size", 0),
-                _mode(row["mode"]),
+                _mode(row.get("mode", 0)),  # left out when it is 0
                 row.get("uid", 0),
                 row.get("gid", 0),
                 row.get("inode", 0),

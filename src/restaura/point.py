@@ -4,13 +4,13 @@
 import hashlib
 import hmac
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
 from restaura.errors import DamagedError
 
@@ -32,7 +32,8 @@ def safe_name(text: str) -> str:
     so that two names are never the same segment.
     """
     name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "_-.") else quote(c, safe="", errors="surrogateescape") for c in text
+        c if c.isascii() and (c.isalnum() or c in "_-.") else "".join(f"%{byte:02X}" for byte in os.fsencode(c))
+        for c in text
     )
     if name.startswith((".", "-")):
         name = f"%{ord(name[0]):02X}{name[1:]}"

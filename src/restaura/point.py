@@ -4,7 +4,6 @@
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -32,7 +31,9 @@ def safe_name(text: str) -> str:
     so that two names are never the same segment.
     """
     name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "_-.") else "".join(f"%{byte:02X}" for byte in os.fsencode(c))
+        c
+        if c.isascii() and (c.isalnum() or c in "_-.")
+        else "".join(f"%{byte:02X}" for byte in c.encode(errors="surrogateescape"))
         for c in text
     )
     if name.startswith((".", "-")):

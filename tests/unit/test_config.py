@@ -126,6 +126,7 @@ def test_what_is_dumped_is_read_back_equal():
         (files(shrink_guard=True), ["shrink_guard: must be of type int, not bool"]),
         (plan(retention=None), ["retention: must be an object"]),
         (plan(pause="stop"), ["pause: must be an object"]),
+        (plan(pause=""), ["pause: must be an object"]),
         (plan(name=None), ["plans[0].name: must be of type str, not NoneType"]),
         # What is missing, too small, not among the choices, of another form.
         ({"settings": {}}, ["settings.host: is required"]),
@@ -190,6 +191,7 @@ def test_a_mistake_is_named_with_its_key(change, named):
         "a%b",
         "é",
         "a" * 64,
+        "a" * 5000,
         "*",
         "a;b",
         "'",
@@ -217,7 +219,17 @@ def test_what_is_no_object_is_refused(data):
 
 def test_all_mistakes_are_told_at_once():
     text = mistakes(declaration(settings={}, stores=[{"nam": "x"}], plans=[{"name": "-", "drill": 5}]))
-    assert text.startswith("6 mistake(s):")
+    lines = text.splitlines()
+    assert lines[0] == "6 mistake(s):"
+    named = [
+        "settings.host",
+        "stores[0].'nam'",
+        "stores[0].name",
+        "stores[0].location",
+        "plans['-'].name",
+        "plans['-'].drill",
+    ]
+    assert [line.strip().split(":")[0] for line in lines[1:]] == named
 
 
 VALUES = st.recursive(

@@ -64,7 +64,7 @@ def repo(choice: Choice) -> list[Result]:
 
 def playbooks(choice: Choice) -> list[Result]:
     """The playbooks and make setup_backup, run from here against hosts of the lab."""
-    return _pytest("playbooks", choice)
+    return _pytest("playbooks", choice, "-n", str(LANES))
 
 
 def integration(choice: Choice) -> list[Result]:
@@ -144,11 +144,11 @@ def _one(stage: str, commands: Sequence[Sequence[str]]) -> Result:
     return Result(stage, stage, time.monotonic() - began, ", ".join(failures))
 
 
-def _pytest(stage: str, choice: Choice) -> list[Result]:
+def _pytest(stage: str, choice: Choice, *options: str) -> list[Result]:
     junit = LOGS / f"{stage}.xml"
     junit.unlink(missing_ok=True)
     command = [str(BIN / "python"), "-m", "pytest", f"tests/{stage}", f"--junitxml={junit}"]
-    code = _logged([*command, *_expression(choice)], LOGS / f"{stage}.log")
+    code = _logged([*command, *options, *_expression(choice)], LOGS / f"{stage}.log")
     results = read_junit(stage, junit)
     if code:
         _show(LOGS / f"{stage}.log")

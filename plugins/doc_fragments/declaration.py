@@ -368,4 +368,143 @@ options:
             type: list
             elements: str
             default: []
+      postgres:
+        description:
+          - Components of the `postgres` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept as *suspect*,
+                which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - Checks run against restored data, in drills and after restores.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored
+                    data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source
+                    adds.'
+                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok`.'
+                type: str
+                required: true
+              timeout:
+                description:
+                  - Seconds after which the check has failed.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          cluster:
+            description:
+              - 'Debian''s cluster (`VERSION/NAME`). Empty: the only one that runs.'
+            type: str
+            default: ''
+          container:
+            description:
+              - Name of the container that the server runs in.
+            type: str
+            default: ''
+          host:
+            description:
+              - Name or address of a server reached over TCP.
+            type: str
+            default: ''
+          port:
+            description:
+              - Port of the server; 0 is the cluster's own, or 5432.
+              - At least 0.
+            type: int
+            default: 0
+          user:
+            description:
+              - Database role to connect as.
+            type: str
+            default: postgres
+          password:
+            description:
+              - Password of that role.
+            type: str
+          sslmode:
+            description:
+              - How TLS is used over TCP, as libpq names it.
+            type: str
+            choices:
+              - disable
+              - prefer
+              - require
+              - verify-ca
+              - verify-full
+            default: prefer
+          system_user:
+            description:
+              - 'Account, on the host or in the container, that runs the client programs. Empty: the cluster''s
+                owner, in a container `postgres`, over TCP root.'
+            type: str
+            default: ''
+          databases:
+            description:
+              - 'Databases to back up. Empty: every one but template0.'
+            type: list
+            elements: str
+            default: []
+          exclude_databases:
+            description:
+              - Databases to leave out.
+            type: list
+            elements: str
+            default: []
+          restricted_role:
+            description:
+              - 'Whether `user` may be no superuser but a role with `pg_read_all_data`, `BYPASSRLS` and `CONNECT`.
+                Such a role cannot read large objects: preflight refuses it where there are any. It cannot restore.'
+            type: bool
+            default: false
+          lock_timeout:
+            description:
+              - Seconds that one attempt to lock the tables waits; other sessions queue behind it.
+              - At least 1.
+            type: int
+            default: 2
+          lock_wait:
+            description:
+              - Seconds after which locking is given up.
+              - At least 1.
+            type: int
+            default: 120
+          snapshot_max_age:
+            description:
+              - Seconds that a snapshot may be held.
+              - At least 1.
+            type: int
+            default: 3600
+          terminate_sessions:
+            description:
+              - Whether a restore to `live` may end the sessions that use a database.
+            type: bool
+            default: false
 """

@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +22,16 @@ from typing import IO, Any
 
 from restaura import process
 from restaura.errors import ConfigError, DamagedError, RestauraError, SpaceError, StoreError
+from restaura.journal import Process
 from restaura.paths import private_dir
 
 OLDEST = (0, 18)
-LOCK_WAIT = "5m"
+LOCKED = 11
+LOCK_SECONDS = 300
+LOCK_WAIT = "10s"
 CHECK_SECONDS = 60
 WATCH_SECONDS = 1.0
-ABORT_SECONDS = 3
+ABORT_SECONDS = 2
 SNAPSHOT_ID = re.compile(r"^[0-9a-f]{64}$")
 
 _IGNORED = re.compile(r'Ignoring "([0-9a-f]+)"[^\n]*')
@@ -65,13 +70,22 @@ class Node:
 
 
 class Repository:
-    """One restic repository. `where` names the store in errors; nothing is read before the first call."""
+    """One restic repository. `where` names the store in errors; nothing is read before the first call.
+
+    `remove` deletes a file of the repository by its name.
+    """
 
     def __init__(
-        self, url: str, password: Callable[[], Path], env: Callable[[], dict[str, str]], cache: Path, where: str
-    ):
+        self,
+        url: str,
+        password: Callable[[], Path],
+        env: Callable[[], dict[str, str]],
+        remove: Callable[[str], None],
+        cache: Path,
+        where: str,
+    ) -> None:
         self.url, self.where = url, where
-        self._password, self._env, self._cache = password, env, cache
+        self._password, self._env, self._remove, self._cache = password, env, remove, cache
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -91,22 +105,29 @@ class Repository:
         return process.Child([*argv, *arguments], env=env, cwd=cwd, stdin=stdin or subprocess.DEVNULL, stdout=stdout)
 
     def call(self, *arguments: str | bytes, what: str, timeout: float | None = None) -> tuple[bytes, str]:
-        """Run restic to its end; return standard output and the end of standard error."""
-        with tempfile.TemporaryFile() as out, self.start(*arguments, stdout=out) as child:
-            try:
-                code = child.wait(timeout)
-            except subprocess.TimeoutExpired:
-                said = child.errors().splitlines()
-                child.kill()
-                raise StoreError(
-                    f"{what}: no answer within {timeout:.0f} s" + (f": {said[-1]}" if said else ""),
-                    where=self.where,
-                    fix=f"check that {self.url} can be reached from this host",
-                ) from None
-            if code:
-                raise self.failure(code, child.errors(), what)
-            out.seek(0)
-            return out.read(), child.errors()
+        """Run restic to its end; return standard output and the end of standard error.
+
+        For five minutes it waits for locks, and removes those of processes that ended meanwhile.
+        """
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            with tempfile.TemporaryFile() as out, self.start(*arguments, stdout=out) as child:
+                try:
+                    code, errors = child.wait(timeout), child.errors()
+                except subprocess.TimeoutExpired:
+                    said = _messages(child.errors())
+                    raise StoreError(
+                        f"{what}: no answer within {timeout:.0f} s" + (f": {said[-1]}" if said else ""),
+                        where=self.where,
+                        fix=f"check that {self.url} can be reached from this host",
+                    ) from None
+                out.seek(0)
+                data = out.read()
+            if code == 0:
+                return data, errors
+            if code != LOCKED or time.monotonic() > deadline:
+                raise self.failure(code, errors, what)
+            self._unlock_ended()
 
     @contextlib.contextmanager
     def reading(self, *arguments: str | bytes, what: str) -> Iterator[IO[bytes]]:
@@ -129,7 +150,7 @@ class Repository:
                 where=self.where,
                 fix="check that the disk or bucket is there; ansible-playbook setup_backup.yml makes a new one",
             )
-        if code == 11:
+        if code == LOCKED:
             return StoreError(
                 f"{what}: another program holds the repository's lock: {text}",
                 where=self.where,
@@ -186,6 +207,19 @@ class Repository:
     def unlock(self) -> None:
         """Remove the locks of dead processes (never of living ones: no `--remove-all`)."""
         self.call("unlock", what="locks cannot be removed")
+
+    def _unlock_ended(self) -> None:
+        """Remove locks also of processes that ended and were never reaped, as where a container has no init.
+
+        restic takes these for living.
+        """
+        self.unlock()
+        for lock in self.call("list", "locks", "--no-lock", what="locks cannot be listed")[0].decode().split():
+            # The lock may be gone by now.
+            with contextlib.suppress(StoreError):
+                row = json.loads(self.call("cat", "lock", lock, "--no-lock", what="a lock cannot be read")[0])
+                if row["hostname"] == socket.gethostname() and Process.of(row["pid"]) is None:
+                    self._remove(f"locks/{lock}")
 
     def check(self, *arguments: str) -> None:
         """Check the repository's structure, with `--read-data…` the stored bytes; DamagedError names what is wrong."""

@@ -55,6 +55,7 @@ class ResticStore:
             f"{location}/restic",
             self._password,
             self._environment,
+            lambda name: open_blobs(config, host).delete([f"restic/{name}"]),
             host.paths.cache / "restic" / config.name,
             self.where,
         )

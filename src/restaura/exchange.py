@@ -3,7 +3,7 @@
 
 Restored data stands in root-only *holds* on the file system of the live data. A hold is called `.restaura-stage-ID`
 while nothing in it was ever live, and `.restaura-kept-ID` from before the first exchange until the last one is undone:
-so whoever removes a stage never removes live data. Which side of an entry is live is read off the inode numbers in the
+so whoever removes a stage never removes live data. Which side of an entry is live is read off the inode number in the
 hold, never guessed: the hold is ours alone, whatever others do to the live side meanwhile.
 """
 
@@ -90,6 +90,8 @@ class Planner:
         here, there = _stat(live), _stat(staged)
         if self._keeps(str(live)) or (here is not None and there is None and self._stays(str(live), _is_dir(here))):
             self.left.append(str(live))
+        elif str(live) in self._mounts and live != self._where.parent:
+            self._leave_mount(live, staged)
         elif here is not None and there is not None and self._apart(live, here, staged, there):
             self.attributes.append(
                 {"old": _looked_at(Path("/"), inside).to_json(), "new": _looked_at(self._where, inside).to_json()}
@@ -100,13 +102,14 @@ class Planner:
         elif here is not None and there is None and self._holds_staying(live):
             self.left.append(str(live))
         elif here is not None or there is not None:
-            if here is not None and str(live) in self._mounts:
-                raise RefusedError(
-                    "is a mount point and not a directory of the backup",
-                    where=str(live),
-                    fix=f"umount {live}, or restore to a directory: --to dir:PATH",
-                )
             self.moves.append(Move(self._hold, str(live), inside, here and here.st_ino, there and there.st_ino))
+
+    def _leave_mount(self, live: Path, staged: Path) -> None:
+        """Leave another file system alone, unless the backup has something of what is in it."""
+        if _stat(staged) and (not staged.is_dir() or any(staged.iterdir())):
+            fix = f"umount it, restore it by its own path (--path {live}), or restore to a directory (--to dir:PATH)"
+            raise RefusedError("is a mount of its own", where=str(live), fix=fix)
+        self.left.append(str(live))
 
     def _apart(self, live: Path, here: os.stat_result, staged: Path, there: os.stat_result) -> bool:
         """Whether two directories change places entry by entry: they cannot as a whole, or something in them stays."""
@@ -175,11 +178,11 @@ def undo(data: dict[str, Any]) -> None:
         return
     for move in reversed(moves):
         _settle(move, holds[move.hold], "live")
-    _attributes(data, "old")
     for hold in holds:
         if os.path.lexists(hold.kept):
             _rename(hold.kept, hold.stage, NOREPLACE)
             sync_dir(Path(hold.kept).parent)
+    _attributes(data, "old")
     for parent in reversed(data["parents"]):
         with contextlib.suppress(OSError):
             (Path("/") / Entry.from_json(parent).path).rmdir()
@@ -216,17 +219,16 @@ def _untouched(moves: list[Move]) -> bool:
 
 
 def _side(move: Move, hold: Hold) -> Literal["staged", "live", "moving"]:
-    """Say which side is live, by what the hold has; SourceError when it has neither."""
+    """Say which side is live, by what the hold has; SourceError when that is nothing."""
     inside = hold.find() / move.inside
     found = _stat(inside)
     inode = found.st_ino if found else None
     if os.path.lexists(_aside(inside)):
         return "moving"
-    if inode == move.staged_inode and inode != move.live_inode:
-        return "live"
-    if inode == move.live_inode:
-        return "staged"
-    raise SourceError("the kept copy was changed by somebody else", where=str(inside), fix=f"look at {inside}")
+    if inode is None and move.staged_inode is not None and move.live_inode is not None:
+        raise SourceError("the kept copy was taken away", where=str(inside), fix=f"put it back to {inside}")
+    # Only what was staged is known by its inode: overlayfs gives a file of a lower layer another one when it moves.
+    return "live" if inode == move.staged_inode else "staged"
 
 
 def _settle(move: Move, hold: Hold, wanted: Literal["staged", "live"]) -> None:

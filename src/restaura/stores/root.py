@@ -41,7 +41,7 @@ class Root:
         plan. StoreError when another kind of store, or another layout, is there.
         """
         made = self._blobs.create()
-        if self._document(STORE) is None:
+        if self._blobs.get(STORE) is None:
             identity = {"layout": LAYOUT_VERSION, "type": self._config.type, "id": secrets.token_hex(8)}
             made |= self._blobs.put_if_absent(STORE, self._host.signer.sign({**identity, **self._switches}))
         self._check_layout()

@@ -185,7 +185,7 @@ class S3Blobs:
             s3={"addressing_style": "path"},
             retries={"mode": "standard", "total_max_attempts": 2 if impatient else 4},
             connect_timeout=5,
-            read_timeout=8 if impatient else 60,
+            read_timeout=7 if impatient else 60,
             max_pool_connections=2 * THREADS,
             **known,
         )

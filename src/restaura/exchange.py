@@ -21,9 +21,9 @@ from typing import Any, Literal
 from restaura.errors import RefusedError, SourceError
 from restaura.mounts import mounted_below, mounts
 from restaura.paths import sync_dir
-from restaura.trees.apply import apply_attributes
+from restaura.trees.applying import apply_attributes
 from restaura.trees.index import Entry
-from restaura.trees.scan import scan
+from restaura.trees.scanning import scan
 
 STAGE, KEPT = ".restaura-stage-", ".restaura-kept-"
 NOREPLACE, EXCHANGE = 1, 2

@@ -14,7 +14,7 @@ from restaura.mounts import mounts
 from restaura.paths import private_dir
 from restaura.sources import PointReader, Target
 from restaura.trees import Index
-from restaura.trees.apply import Applied
+from restaura.trees.applying import Applied
 
 TREE, SQLITE = "tree", "sqlite"
 

@@ -24,7 +24,7 @@ from restaura.point import Consistency, Depth, Fingerprint, safe_name
 from restaura.process import run
 from restaura.sources import Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
 from restaura.staging import SQLITE, TREE, Held
-from restaura.trees.apply import Applied, read_as
+from restaura.trees.applying import Applied, read_as
 from restaura.trees.patterns import check_pattern
 
 ROOT = Path("/")

@@ -4,12 +4,12 @@
 Every path of an entry is relative to the tree's base. Bytes of a name that are not UTF-8 are surrogates (PEP 383).
 """
 
-from restaura.trees.apply import Applied, apply
+from restaura.trees.applying import Applied, apply
 from restaura.trees.compare import differences, fingerprint, fingerprint_parts
 from restaura.trees.index import Entry, EntryType, Index, below, merge, subset
 from restaura.trees.patterns import Selection
-from restaura.trees.scan import scan
-from restaura.trees.settle import settle
+from restaura.trees.scanning import scan
+from restaura.trees.settling import settle
 
 __all__ = [
     "Applied",

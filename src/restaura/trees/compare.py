@@ -16,7 +16,7 @@ from typing import Any
 
 from restaura.point import Depth, Fingerprint
 from restaura.trees.index import Entry, Index
-from restaura.trees.scan import ACL_GROUP, ACL_USER, ACL_XATTRS, acl_entries
+from restaura.trees.scanning import ACL_GROUP, ACL_USER, ACL_XATTRS, acl_entries
 
 ALGORITHM = "tree-1"
 UNCOUNTED = ("socket", "char", "block")

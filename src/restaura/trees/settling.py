@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from restaura.errors import StoreError
 from restaura.trees.index import Entry, Index, above, regroup
-from restaura.trees.scan import READ, group_name, hash_file, is_racy, user_name
+from restaura.trees.scanning import READ, group_name, hash_file, is_racy, user_name
 
 if TYPE_CHECKING:
     from restaura.stores import StoredEntry

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from restaura.errors import DamagedError, SourceError
 from restaura.trees.index import Entry, Index
-from restaura.trees.scan import (
+from restaura.trees.scanning import (
     ACL_GROUP,
     ACL_USER,
     ACL_XATTRS,

@@ -238,7 +238,8 @@ def parser() -> Parser:
     )
     one.add_argument("--check", action="store_true", help="only show what would change")
 
-    verb("discover", "Show what this host holds that a first setup would protect.", "restaura discover --json")
+    one = verb("discover", "Show what this host holds that a first setup would protect.", "restaura discover --json")
+    one.add_argument("--store", action="append", default=[], metavar="DIR", help="where a local store is, or will be")
     return top
 
 

@@ -90,7 +90,7 @@ def plan_prune(
         if one.id == just_sealed:
             keep[one.id].append("just sealed")
 
-    doubts = _future(points, host, now) | _jumped(own, components, rule, now, just_sealed)
+    doubts = _jumped(own, components, rule, now, just_sealed) | _future(points, host, now)
     refused, fix = _untrusted(points, own, host, just_sealed)
     if doubts and not refused and not accept_time:
         refused = f"time is in doubt: {'; '.join(doubts.values())}"

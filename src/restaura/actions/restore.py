@@ -254,6 +254,7 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target) -> Answer:
     restore_id = new_id(datetime.now(UTC))
     host.log.context = {"restore": restore_id}
     ready: list[Ready] = []
+    host.log.event("phase", phase="stage")
     try:
         for choice in choices:
             ready.append(_stage(host, choice, target))  # noqa: PERF401 - a failure needs those before it
@@ -329,7 +330,9 @@ def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
             debt = host.journal.write(f"swap:{one.choice.kind}", "swap", {"record": record, "kept": name})
             done.append((one, debt, record))
             _keep(host, name, one.choice, restore_id, record)
+            host.log.event("phase", phase="swap")
             one.source.swap(record)
+        host.log.event("phase", phase="swapped")
     except BaseException:
         for one, debt, record in reversed(done):
             one.source.undo(record)

@@ -262,7 +262,8 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
             record = _record_of(sink, part.name)
             trusted = bool(sink.sealed and is_good(sink.sealed, part.name))
             whole &= trusted
-            error = sink.error or (record.error if record else None) or part.error or None
+            told = (record and record.error, sink.of(part.name).error, part.error, sink.error)
+            error = next(filter(None, told), None)
             state = record.state if record else "failed"
             data.append(
                 {

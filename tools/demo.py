@@ -1,185 +1,174 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make demo`: a host is lost and comes back.
+"""`make demo`: a host is backed up by its cron line and destroyed; another becomes it, from store and kit alone."""
 
-A disposable host is set up, filled, backed up by its cron line and destroyed. A second one, which has only the store
-and the recovery kit, restores it; its data is compared with what the systems' own clients said before.
-"""
+from __future__ import annotations
 
 import configparser
+import json
 import os
 import shutil
-import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import yaml
+import boto3
 
-from tools.lab import daemon, hosts, images, s3
-from tools.lab.common import ROOT, LabError
+from tools.lab import daemon, hosts, s3
+from tools.lab.common import ROOT, LabError, run
 
-WORK = ROOT / ".cache/demo"
-HOST, SECOND = "demo", "demo-second"
-BUCKET = "demo"
-CRON_LINE = ROOT / "molecule/resources/cron_line.py"
-
-SEED = r"""
-set -eu
+T = TypeVar("T")
+FOLDER = ROOT / ".cache/demo"
+FIRST, SECOND = "demo-first", "demo-second"
+SEED = r"""set -eu
 mkdir -p /srv/shop/uploads
-i=0; while [ $i -lt 200 ]; do head -c 20000 /dev/urandom > "/srv/shop/uploads/photo $i.jpg"; i=$((i + 1)); done
-ln "/srv/shop/uploads/photo 0.jpg" /srv/shop/uploads/cover.jpg
-printf 'name' > "$(printf '/srv/shop/uploads/n\303o-utf8-\351')"
-setfacl -m u:www-data:r /srv/shop/uploads/cover.jpg
-chown -R www-data:www-data /srv/shop
-sqlite3 /srv/shop/orders.db "create table orders(id integer primary key, total real);
-  insert into orders(total) select random() from generate_series(1, 5000);"
-runuser -u postgres -- createdb shop
-runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 shop <<'SQL'
-create role clerk login password 'not a real one';
-create table customer(id bigint generated always as identity primary key, name text, born date, photo bytea);
-insert into customer(name, born, photo)
-  select 'customer ' || n, date '1970-01-01' + n, sha256(n::text::bytea) from generate_series(1, 20000) n;
-alter table customer enable row level security;
-create policy own on customer using (name = current_user);
-grant select on customer to clerk;
+head -c 5000000 /dev/urandom > /srv/shop/uploads/photo.bin
+for n in $(seq 500); do echo "order $n" > "/srv/shop/uploads/order $n.txt"; done
+ln /srv/shop/uploads/photo.bin /srv/shop/hard-link; ln -s uploads/photo.bin /srv/shop/link
+truncate -s 50M /srv/shop/sparse; chown -R www-data: /srv/shop/uploads; setfacl -m u:nobody:r /srv/shop/link
+sqlite3 /srv/shop/sessions.db 'create table s(id integer primary key, v text); insert into s(v) values (1),(2)'
+su postgres -c psql >/dev/null <<'SQL'
+create role shop login password 'not a secret';
+create database shop owner shop;
+\c shop
+create table orders(id int primary key, what text, price numeric);
+insert into orders select n, 'thing ' || n, n * 1.5 from generate_series(1, 20000) n;
+alter table orders owner to shop;
 SQL
 """
-
-DIGEST = r"""
-set -eu
-cd /srv/shop
-find . ! -name 'orders.db*' -printf '%P|%y|%m|%u|%g|%n|%l\n' | LC_ALL=C sort | sha256sum
-find . -type f ! -name 'orders.db*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
-getfacl -Rp . | sha256sum
-sqlite3 orders.db .dump | sha256sum
-cd /
-ask() { runuser -u postgres -- psql -qXAt -v ON_ERROR_STOP=1 shop -c "$1" | sha256sum; }
-ask "copy (select * from customer order by id) to stdout"
-ask "select polname, relrowsecurity, relacl from pg_policy p join pg_class c on c.oid = polrelid"
-ask "select rolname, rolcanlogin, rolpassword from pg_authid where rolname = 'clerk'"
-"""
+# With the systems' own clients, on both hosts alike.
+DIGESTS = {
+    "files": r"""cd /srv/shop && { find . -printf '%p %y %m %u %g %n %l\n' | sort; getfacl -R . | sort
+find . -type f ! -name '*.db' -exec sha256sum {} + | sort; sqlite3 sessions.db .dump; } | sha256sum""",
+    "postgres": r"""su postgres -c "psql -d shop -Atc 'select o::text from orders o order by id' \
+-c '\d orders' -c 'select rolname, rolpassword from pg_authid order by 1'" | sha256sum""",
+}
+# Debian's server is in the image, and off.
+POSTGRES = "systemctl enable -q --now postgresql && until su postgres -c 'psql -qc select' ; do sleep 0.2; done"
 
 
 def main() -> int:
-    """Run the demo; 0 when the second host's data is equal."""
+    """Play the demo; return 0 when the second host holds what the first one held."""
     try:
-        daemon.up()
-        images.up()
-        return _demo()
-    except (LabError, subprocess.CalledProcessError) as error:
+        equal = demo()
+    except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    return 0 if equal else 1
+
+
+def demo() -> bool:
+    """Do it, telling each step and its time; return whether all digests are equal. Both hosts are gone afterwards."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    daemon.up()
+    try:
+        store = _bucket()
+        first = _step("a host is made", lambda: hosts.create(FIRST))
+        _sh(first, f"mkdir -p /srv/shop; {POSTGRES}")
+        inventory = _inventory(first, store)
+        _step("setup_backup.yml protects it", lambda: _playbook(inventory))
+        _sh(first, SEED)
+        before = {name: _sh(first, script) for name, script in DIGESTS.items()}
+        cron_line = (ROOT / "molecule/resources/cron_line.py").read_text(encoding="utf-8")
+        _step(
+            "its cron line backs it up",
+            lambda: _sh(first, f"python3 - /etc/cron.d/restaura <<'EOF'\n{cron_line}\nEOF\n"),
+        )
+        kit = FOLDER / "recovery_kits" / f"{FIRST}.kit"
+        _step("it is destroyed", lambda: hosts.destroy(FIRST))
+
+        second = _step("a clean host is made", lambda: hosts.create(SECOND))
+        _sh(second, POSTGRES)
+        program = FOLDER / "restaura.pyz"
+        store.client.download_file(store.bucket, f"{FIRST}/restaura.pyz", str(program))
+        for path in (program, kit):
+            run("docker", "cp", str(path), f"{second.container}:/root/{path.name}")
+        command = (
+            f"cd /root && python3 restaura.pyz restore --store {store.location} --kit {kit.name} --host {FIRST} --yes"
+        )
+        print(_step("it is restored from store and kit", lambda: _sh(second, command)))
+        after = {name: _sh(second, script) for name, script in DIGESTS.items()}
     finally:
-        for name in (HOST, SECOND):
-            hosts.destroy(name)
+        hosts.destroy(FIRST)
+        hosts.destroy(SECOND)
+    for name, digest in before.items():
+        print(f"{name:<10} {digest[:16]} {after[name][:16]} {'equal' if after[name] == digest else 'DIFFERENT'}")
+    return before == after
 
 
-def _demo() -> int:
-    shutil.rmtree(WORK, ignore_errors=True)
-    inventory = WORK / "inventory"
-    inventory.mkdir(mode=0o700, parents=True)
-    _say("a fresh host, and an S3 server")
-    server, host = s3.up(), hosts.create(HOST)
-    profile = configparser.ConfigParser()
-    profile.read(server.credentials)
-    location = f"s3:{server.endpoint}/{BUCKET}-{int(time.time())}"
-    variables = {
+class _Store:
+    """The demo's bucket on the lab's S3 server."""
+
+    def __init__(self, server: s3.Server) -> None:
+        keys = configparser.ConfigParser()
+        keys.read(server.credentials)
+        self.access_key = keys["default"]["aws_access_key_id"]
+        self.secret_key = keys["default"]["aws_secret_access_key"]
+        self.bucket = f"demo-{uuid.uuid4().hex[:8]}"
+        self.location = f"s3:{server.endpoint}/{self.bucket}/{FIRST}"
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            region_name=server.region,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
+        self.client.create_bucket(Bucket=self.bucket)
+
+
+def _bucket() -> _Store:
+    return _Store(_step("an S3 server runs", s3.up))
+
+
+def _inventory(host: hosts.Host, store: _Store) -> Path:
+    """Write the inventory that a user would have; the keys' file is readable by its owner alone."""
+    reached = {
         "ansible_host": host.address,
         "ansible_user": "root",
         "ansible_ssh_private_key_file": host.key,
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={host.known_hosts} -o StrictHostKeyChecking=yes",
+    }
+    settings = {
         "backup_runtime_stores": [
-            {"name": "local", "location": "/var/backups/restaura"},
             {
-                "name": "bucket",
-                "location": location,
-                "s3_access_key": profile["default"]["aws_access_key_id"],
-                "s3_secret_key": profile["default"]["aws_secret_access_key"],
-            },
+                "name": "offsite",
+                "type": "restic",
+                "location": store.location,
+                "s3_access_key": store.access_key,
+                "s3_secret_key": store.secret_key,
+            }
         ],
-        "backup_runtime_first_run": False,
+        "backup_runtime_plans": [{"name": "nightly", "schedule": "02:30"}],
         "backup_files_components": [{"name": "shop", "paths": ["/srv/shop"]}],
         "backup_postgres_components": [{"name": "postgres"}],
     }
-    (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {HOST: variables}}}))
-    (inventory / "hosts.yml").chmod(0o600)
-    _say("data: files with every oddity, a SQLite database, a Postgres database")
-    _shell(HOST, SEED)
-    _say("ansible-playbook setup_backup.yml")
-    _playbook(inventory)
-    before = _shell(HOST, DIGEST)
-    _say("the line that cron runs")
-    script = CRON_LINE.read_text()
-    subprocess.run(
-        ["docker", "exec", "-i", host.container, "python3", "-", "/etc/cron.d/restaura"],
-        input=script,
-        text=True,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    _say("the host is destroyed; a second one has the program from the bucket, and the kit")
-    hosts.destroy(HOST)
-    second = hosts.create(SECOND)
-    _take_program(location, profile, second.container)
-    kit = inventory / "recovery_kits" / f"{HOST}.kit"
-    subprocess.run(["docker", "cp", "--quiet", str(kit), f"{second.container}:/root/{HOST}.kit"], check=True)
-    restore = f"python3 /root/restaura.pyz restore --store '{location}' --kit /root/{HOST}.kit --host {HOST}"
-    _say(restore.replace("/root/", "") + " --yes")
-    print(_shell(SECOND, f"{restore} --yes"))
-    after = _shell(SECOND, DIGEST)
-    equal = before == after
-    _say("equal, by the systems' own clients" if equal else f"NOT EQUAL\nbefore:\n{before}\nafter:\n{after}")
-    return 0 if equal else 1
+    folder = FOLDER / "inventory"
+    folder.mkdir()
+    # JSON is YAML.
+    text = json.dumps({"all": {"hosts": {FIRST: reached}, "vars": settings}}, indent=2)
+    with os.fdopen(os.open(folder / "hosts.yml", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
+    return folder
 
 
-def _playbook(inventory: Path) -> None:
-    done = subprocess.run(
-        [ROOT / ".venv/bin/ansible-playbook", "-i", inventory, "setup_backup.yml"],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise LabError(
-            f"setup_backup.yml ended with exit code {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
-        )
+def _playbook(inventory: Path) -> str:
+    return run(str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(inventory), "setup_backup.yml", cwd=ROOT)
 
 
-def _take_program(location: str, profile: configparser.ConfigParser, container: str) -> None:
-    """Fetch the program from the bucket's root as a person would, with any S3 client."""
-    import boto3
-
-    endpoint, _, bucket = location.removeprefix("s3:").rpartition("/")
-    keys = profile["default"]
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=keys["aws_access_key_id"],
-        aws_secret_access_key=keys["aws_secret_access_key"],
-    )
-    program = WORK / "restaura.pyz"
-    client.download_file(bucket, "restaura.pyz", str(program))
-    subprocess.run(["docker", "cp", "--quiet", str(program), f"{container}:/root/restaura.pyz"], check=True)
+def _sh(host: hosts.Host, script: str) -> str:
+    """Run a script in a host; return what it printed. Raises LabError with its end when it fails."""
+    return run("docker", "exec", "-i", host.container, "/bin/sh", stdin=script)
 
 
-def _shell(name: str, script: str) -> str:
-    done = subprocess.run(
-        ["docker", "exec", "-i", hosts.container_of(name), "/bin/sh"],
-        input=script,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        raise LabError(f"a script failed on {name}: {done.stderr[-2000:]}{done.stdout[-2000:]}")
-    return done.stdout.strip()
-
-
-def _say(text: str) -> None:
-    print(f"\n== {text}", flush=True)
+def _step(what: str, act: Callable[[], T]) -> T:
+    began = time.monotonic()
+    print(f"{what} … ", end="", flush=True)
+    result = act()
+    print(f"{time.monotonic() - began:.1f} s", flush=True)
+    return result
 
 
 if __name__ == "__main__":

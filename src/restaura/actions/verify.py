@@ -61,8 +61,11 @@ def _verify_store(host: Host, plan: Plan, store: Store, options: argparse.Namesp
             raise NoPointError("no such point", where=f"store {store.name}, {options.point}", fix="restaura list")
     full = options.full or bool(options.point)
     row["points"] = len(points)
-    structural = _structure(host, store, full and not options.point, row)
-    turn = {one.id for one in points} if full or structural else _whose_turn(host, plan, store, points)
+    whole, damage = _structure(host, plan, store, options.full and not options.point, parts=not full)
+    row["problems"] += damage
+    turn = set() if whole and not damage else {one.id for one in points}
+    if not (full or whole or damage):
+        turn = _whose_turn(host, plan, store, points)
     changed = False
     for point in points:
         problems = _verify_point(store, point, point.id in turn)
@@ -74,15 +77,28 @@ def _verify_store(host: Host, plan: Plan, store: Store, options: argparse.Namesp
         catalogue.put(host, store.name, store.points())
 
 
-def _structure(host: Host, store: Store, full: bool, row: dict[str, Any]) -> bool:
-    """Check what belongs to no one point; return whether it is damaged, so that every point must be read."""
+def _structure(host: Host, plan: Plan, store: Store, full: bool, parts: bool) -> tuple[bool, list[str]]:
+    """Check what belongs to no one point, and read this store's next parts where it is read in parts.
+
+    Return whether that covers its bytes, and what is damaged (then every point must be read, to tell which).
+    """
+    state = _state(host, plan, store)
+    now = datetime.now(UTC)
+    last = state.get("at")
+    days = min(PARTS, (now - datetime.fromisoformat(last)).days + 1) if last else 1
+    begin = int(state.get("part", 0))
     try:
         store.verify_all(full)
+        covered = False
+        for number in range(days if parts else 0):
+            if not store.verify_part((begin + number) % PARTS + 1, PARTS):
+                break
+            covered = True
+            _save_state(host, plan, store, {"part": (begin + number + 1) % PARTS, "at": now.isoformat()})
     except DamagedError as error:
         host.log.event("store damaged", "error", store=store.name, error=str(error))
-        row["problems"].append(str(error))
-        return True
-    return False
+        return False, [str(error)]
+    return covered, []
 
 
 def _verify_point(store: Store, point: StoredPoint, full: bool) -> dict[str, str]:
@@ -131,7 +147,7 @@ def _keep_verdict(store: Store, point: StoredPoint, problems: dict[str, str], re
 
 def _whose_turn(host: Host, plan: Plan, store: Store, points: Iterable[StoredPoint]) -> set[str]:
     """Return the points to read now: a thirtieth for each day since the last verify, those read longest ago first."""
-    read = _read_at(host, plan, store)
+    read: dict[str, str] = _state(host, plan, store).get("read", {})
     waiting = sorted(points, key=lambda one: read.get(one.id, ""))
     last = max(read.values(), default="")
     now = datetime.now(UTC)
@@ -143,18 +159,22 @@ def _whose_turn(host: Host, plan: Plan, store: Store, points: Iterable[StoredPoi
     return late | {one.id for one in waiting[:share]}
 
 
-def _read_at(host: Host, plan: Plan, store: Store) -> dict[str, str]:
+def _state(host: Host, plan: Plan, store: Store) -> dict[str, Any]:
     verified: Any = host.load_state().get("verified", {})
     return dict(verified.get(plan.name, {}).get(store.name, {}))
 
 
-def _took_turns(host: Host, plan: Plan, store: Store, read: set[str], there: set[str]) -> None:
+def _save_state(host: Host, plan: Plan, store: Store, news: dict[str, Any]) -> None:
     state: dict[str, Any] = host.load_state()
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    rows = {**_read_at(host, plan, store), **dict.fromkeys(read, now)}
     mine = state.setdefault("verified", {}).setdefault(plan.name, {})
-    mine[store.name] = {one: at for one, at in rows.items() if one in there}
+    mine[store.name] = {**mine.get(store.name, {}), **news}
     host.save_state(state)
+
+
+def _took_turns(host: Host, plan: Plan, store: Store, read: set[str], there: set[str]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = {**_state(host, plan, store).get("read", {}), **dict.fromkeys(read, now)}
+    _save_state(host, plan, store, {"read": {one: at for one, at in rows.items() if one in there}})
 
 
 def _line(row: dict[str, Any]) -> str:

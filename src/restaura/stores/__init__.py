@@ -159,6 +159,12 @@ class Store(Protocol):
     def verify_all(self, full: bool) -> None:
         """Check what belongs to no one point (a restic repository's own structure)."""
 
+    def verify_part(self, part: int, parts: int) -> bool:
+        """Read the `part`-th (from 1) of `parts` shares of all stored bytes; DamagedError when one is wrong.
+
+        Return False, having read nothing, when this store's bytes are read artifact by artifact (`verify`).
+        """
+
     def delete(self, point: StoredPoint) -> None:
         """Delete a point: its manifest first, then only what that manifest names."""
 

@@ -89,17 +89,18 @@ class ResticStore:
 
     def verify_all(self, full: bool) -> None:
         """Run `restic check`; when `full`, with `--read-data`: every stored byte is read and checked."""
-        self.repository.unlock()
+        self._unlock()
         self.repository.check(*(["--read-data"] if full else []))
 
-    def verify_part(self, part: int, parts: int) -> None:
+    def verify_part(self, part: int, parts: int) -> bool:
         """Read the `part`-th (from 1) of `parts` equal shares of the stored bytes: all of them in `parts` calls."""
-        self.repository.unlock()
+        self._unlock()
         self.repository.check(f"--read-data-subset={part}/{parts}")
+        return True
 
     def clean(self) -> None:
         """Free what deleted points used; on a disk that is almost full, only what can be freed without space."""
-        self.repository.unlock()
+        self._unlock()
         try:
             self.need_space(PRUNE_BYTES)
         except SpaceError:
@@ -130,7 +131,7 @@ class ResticStore:
 
     def begin(self, point_id: str, host: str, plan: str, label: str) -> ResticPointWriter:
         """Begin a point: remove locks of dead processes, look up the last trees (restic reads only what changed)."""
-        self.repository.unlock()
+        self._unlock()
         found, _ = self.repository.snapshots(OURS, f"host={host}")
         same = [one for one in found if one.tags.get("plan") == plan and one.tags.get("kind") == "manifest"]
         trees = [one for one in found if one.tags.get("kind") == "tree"]
@@ -160,11 +161,10 @@ class ResticStore:
         Directories that restic does not hold are made root-only: owners, modes and times are for `trees.apply`.
         """
         wanted = index if paths is None else subset(index, paths)
-        devices = [one.path for one in wanted.entries if one.type in {"char", "block"}]
         if artifact.stored:
-            # Include and exclude do not go together, and many patterns slow restic down: the rest is cut off below.
-            include = paths if paths and not devices and len(paths) <= INCLUDE_PATHS else ()
-            self.repository.restore(snapshot_of(artifact), destination, include, devices)
+            # Many patterns slow restic down; what else comes out is cut off below.
+            include = paths if paths and len(paths) <= INCLUDE_PATHS else ()
+            self.repository.restore(snapshot_of(artifact), destination, include)
         conform(destination, wanted, f"{self.where}, point {manifest.id}, artifact {artifact.name}")
 
     def add_record(self, point: StoredPoint, record: Record) -> None:
@@ -201,6 +201,8 @@ class ResticStore:
         for component in point.manifest.components if point.manifest else ():
             rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
         self.repository.forget(sorted(rest))
+        for snapshot in {point.where["snapshot"], *rest}:
+            self._cached(snapshot).unlink(missing_ok=True)
 
     def sweep(self, data: dict[str, Any]) -> None:
         """Remove locks of dead processes and the snapshots of a point that was not sealed.
@@ -234,6 +236,11 @@ class ResticStore:
 
     def _root(self) -> Root:
         return Root(self._config, self.host, open_blobs(self._config, self.host))
+
+    def _unlock(self) -> None:
+        """Remove locks of dead processes; where this host may not delete, they stay, and only delay whoever prunes."""
+        if self._config.host_may_delete:
+            self.repository.unlock()
 
     def _password(self) -> Path:
         path = self.host.secret("stores", self.name, "password")

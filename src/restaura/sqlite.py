@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from restaura.errors import SourceError
+from restaura.still import Copied, carry
 from restaura.trees.index import Entry
 
 MAGIC = b"SQLite format 3\x00"
@@ -56,13 +57,14 @@ def copy(source: Path, destination: Path) -> None:
     _check(destination, source)
 
 
-def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Entry], list[Entry], list[str]]:
+def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Copied], list[Entry], list[str]]:
     """Copy databases, given as entries relative to `/`, to the same paths below `spool`.
 
-    Owner, mode and modification time of a copy are the database's; attributes are left to its index. Returns those
-    that were copied, those that turned out to be none, and notes about them.
+    Returns those that were copied, those that turned out to be none, and notes about them.
     """
-    copied, plain, notes = [], [], []
+    copied: list[Copied] = []
+    plain: list[Entry] = []
+    notes: list[str] = []
     for entry in databases:
         live, made = Path("/") / entry.path, spool / entry.path
         made.parent.mkdir(0o700, parents=True, exist_ok=True)
@@ -73,12 +75,13 @@ def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Entry], list
             plain.append(entry)
             notes.append(f"{live} was taken as a plain file: {error.what}")
             continue
+        except FileNotFoundError:
+            notes.append(f"{live} vanished before it was copied")
+            continue
         if entry.hard_link:
             notes.append(f"{live} has several names: each is kept as a database of its own")
-        os.chown(made, entry.uid, entry.gid)
-        made.chmod(entry.mode)
-        os.utime(made, ns=(entry.mtime_ns, entry.mtime_ns))
-        copied.append(entry)
+        carry(made, entry)
+        copied.append(Copied(entry.path, entry.xattrs))
     return copied, plain, notes
 
 
@@ -116,7 +119,7 @@ def _copy_still(source: Path, destination: Path, deadline: float) -> None:
                 shutil.copyfile(_beside(source, one), _beside(raw, one), follow_symlinks=False)
             except FileNotFoundError:
                 if one == "":
-                    raise SourceError("vanished while it was copied", where=str(source)) from None
+                    raise
         if before != [_state(_beside(source, one)) for one in names]:
             raise _MovedError
         _backup(f"file:{_quoted(raw)}", destination, source, deadline)

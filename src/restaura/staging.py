@@ -16,7 +16,7 @@ from restaura.sources import PointReader, Target
 from restaura.trees import Index
 from restaura.trees.applying import Applied
 
-TREE, SQLITE = "tree", "sqlite"
+TREE, COPIES = "tree", "copies"
 
 # Never restored live as a whole: a running system stands on them.
 SYSTEM = (
@@ -26,16 +26,23 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Held:
-    """What a point holds of a component: `whole` is one index of tree and databases, `copies` that of the latter."""
+    """What a point holds of a component: `whole` is one index of tree and copies, `copies` that of the latter.
+
+    `dropped` are files that the tree has and the whole has not.
+    """
 
     whole: Index
     copies: Index | None
+    dropped: list[str]
 
     @classmethod
     def of(cls, point: PointReader) -> "Held":
         """Read the settled indexes of a point."""
-        copies = point.index(SQLITE) if SQLITE in point.names() else None
-        return cls(trees.merge(point.index(TREE), copies), copies)
+        tree = point.index(TREE)
+        copies = point.index(COPIES) if COPIES in point.names() else None
+        whole = trees.merge(tree, copies)
+        known = {one.path for one in whole.entries}
+        return cls(whole, copies, [one.path for one in tree.entries if one.path not in known])
 
 
 def wanted(index: Index, target: Target, component: str) -> list[str]:
@@ -93,27 +100,27 @@ def need_space(host: Host, index: Index, groups: Sequence[tuple[str, list[str]]]
 
 
 def unpack(point: PointReader, held: Held, hold: Path, paths: Sequence[str]) -> Applied:
-    """Unpack tree and databases into the root-only directory `hold`, and put on what stores do not keep."""
+    """Unpack tree and copies into the root-only directory `hold`, and put on what stores do not keep."""
     private_dir(hold)
     part = trees.subset(held.whole, paths)
     everything = set(paths) == set(held.whole.roots)
-    databases = {one.path for one in held.copies.entries if one.type == "file"} if held.copies else set()
+    copies = {one.path for one in held.copies.entries if one.type == "file"} if held.copies else set()
     # A hard link cannot be unpacked without the name that holds its content.
     leaders = {one.hard_link for one in held.whole.entries if one.hard_link and trees.below(one.path, paths)}
     extra = sorted(one for one in leaders if not trees.below(one, paths))
-    plain = [one for one in paths if one not in databases]
+    plain = [one for one in paths if one not in copies]
     if plain:
         point.restore_tree(TREE, hold, None if everything else [*plain, *extra])
-    asked = sorted(one for one in databases if trees.below(one, paths))
+    asked = sorted(one for one in copies if trees.below(one, paths))
     if asked:
         # Missing directories are made, and what is there is checked to be directories, before anything moves in.
         trees.apply(replace(part, entries=[one for one in part.entries if one.type == "dir"]), hold)
-        overlay = private_dir(hold / f"{STAGE}sqlite")
-        point.restore_tree(SQLITE, overlay, None if everything else asked)
+        overlay = private_dir(hold / f"{STAGE}copies")
+        point.restore_tree(COPIES, overlay, None if everything else asked)
         for one in asked:
             _inside(overlay, one).rename(_inside(hold, one))
         remove(overlay)
-    for one in extra:
+    for one in (*extra, *(one for one in held.dropped if trees.below(one, paths))):
         _prune(hold, one)
     return trees.apply(part, hold)
 

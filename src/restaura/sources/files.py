@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Directories and files of a host; SQLite databases in them are copied through SQLite.
 
-The tree artifact holds everything below the paths; the artifact `sqlite` holds the copies of databases under the same
-relative paths, and both are one tree again after a restore.
+The artifact `tree` holds everything below the paths. What does not hold still is copied into the spool first: SQLite
+databases through SQLite, and after the tree was copied whatever changed meanwhile, file by file. These copies are the
+artifact `copies`, under the same relative paths; a restore puts them in place of what the tree has there.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from restaura import exchange, mounts, sqlite, staging, trees
+from restaura import exchange, mounts, sqlite, staging, still, trees
 from restaura.config.schema import Component, setting
 from restaura.engines import open_databases
 from restaura.errors import MismatchError, RefusedError, SourceError
@@ -23,7 +24,7 @@ from restaura.paths import private_dir, write_atomic
 from restaura.point import Consistency, Depth, Fingerprint, safe_name
 from restaura.process import run
 from restaura.sources import Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
-from restaura.staging import SQLITE, TREE, Held
+from restaura.staging import COPIES, TREE, Held
 from restaura.trees.applying import Applied, read_as
 from restaura.trees.patterns import check_pattern
 
@@ -92,20 +93,29 @@ class FilesComponent(Component):
 
 
 class _Captured:
-    """The tree and the SQLite copies of one run."""
+    """The tree of one run, and copies of what does not hold still: databases, and what changed meanwhile."""
 
-    def __init__(self, component: FilesComponent, index: trees.Index, copies: tuple[Path, trees.Index] | None) -> None:
-        self._component, self._index, self._copies = component, index, copies
-        self.depth: Depth = "content"
+    def __init__(self, component: FilesComponent, index: trees.Index, depth: Depth, spool: Path, room: int) -> None:
+        self._component, self._index, self._depth = component, index, depth
+        self._spool, self._room = spool, room
+        self.copied: list[still.Copied] = []
         self.notes: list[str] = []
 
     def artifacts(self) -> Iterator[Artifact]:
         yield Tree(TREE, ROOT, self._index, self._component.secret)
-        if self._copies:
-            yield Tree(SQLITE, *self._copies, self._component.secret)
+        # By now every store has read the tree.
+        changed, gone = still.copy_changed(self._index, ROOT, self._spool, self._room)
+        self.copied += changed
+        if self.copied or gone:
+            roots = [one.path for one in self.copied] or [str(Path(gone[0]).parent)]
+            index = trees.scan(self._spool, roots, depth=self._depth)
+            attributes = {one.path: one.xattrs for one in self.copied}
+            entries = [replace(one, xattrs=attributes.get(one.path, {})) for one in index.entries]
+            index = replace(index, entries=entries, vanished=gone)
+            yield Tree(COPIES, self._spool, index, self._component.secret)
 
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
-        index = trees.merge(indexes[TREE], indexes.get(SQLITE))
+        index = trees.merge(indexes[TREE], indexes.get(COPIES))
         consistency: Consistency = "snapshot"
         if index.torn:
             consistency = "torn"
@@ -120,7 +130,7 @@ class _Captured:
             )
             if paths
         ]
-        return Outcome(trees.fingerprint(index, self.depth), consistency, [*self.notes, *notes])
+        return Outcome(trees.fingerprint(index, self._depth), consistency, [*self.notes, *notes])
 
 
 class Files:
@@ -162,15 +172,14 @@ class Files:
         """Scan, and copy SQLite databases; the tree itself runs on, and what changes is found when it is settled."""
         databases: list[trees.Entry] = []
         index = self._scan(depth, databases)
-        with contextlib.ExitStack() as stack:
-            copies, notes = None, list[str]()
-            if databases:
-                spool = stack.enter_context(self._host.spool("sqlite"))
-                copies, plain, notes = self._copy_databases(databases, spool, depth)
-                index = self._without_companions(index, databases, plain, depth)
+        with self._host.spool("files") as spool:
+            self._host.need_space(spool, sum(one.size for one in databases), f"component {self._options.name}")
+            copied, plain, notes = sqlite.copy_all(databases, spool)
+            index = self._without_companions(index, databases, plain, depth)
             self._keep(index)
-            captured = _Captured(self._options, index, copies)
-            captured.depth = depth
+            room = max(0, shutil.disk_usage(spool).free - self._host.reserve(spool))
+            captured = _Captured(self._options, index, depth, spool, room)
+            captured.copied += copied
             captured.notes = [*notes, *(f"the mount {one} was not entered" for one in self._boundaries()[1])]
             yield captured
 
@@ -205,19 +214,6 @@ class Files:
                 fix="repair them, or add them to `exclude` of the component",
             )
         return index
-
-    def _copy_databases(
-        self, databases: Sequence[trees.Entry], spool: Path, depth: Depth
-    ) -> tuple[tuple[Path, trees.Index] | None, list[trees.Entry], list[str]]:
-        """Copy databases into the spool; return it with its index, what is to be taken as plain files, and notes."""
-        self._host.need_space(spool, sum(one.size for one in databases), f"component {self._options.name}")
-        copied, plain, notes = sqlite.copy_all(databases, spool)
-        if not copied:
-            return None, plain, notes
-        index = trees.scan(spool, [one.path for one in copied], depth=depth)
-        attributes = {one.path: one.xattrs for one in copied}
-        entries = [replace(one, xattrs=attributes.get(one.path, {})) for one in index.entries]
-        return (spool, replace(index, entries=entries)), plain, notes
 
     def _without_companions(
         self, index: trees.Index, databases: Sequence[trees.Entry], plain: Sequence[trees.Entry], depth: Depth

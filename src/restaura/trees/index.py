@@ -134,17 +134,24 @@ def subset(index: Index, paths: Sequence[str]) -> Index:
 
 
 def merge(first: Index, second: Index | None) -> Index:
-    """Return both trees as one; where both have an entry, the first's stays. `roots` are the first's."""
+    """Return both trees as one, with the first's roots.
+
+    Of two entries of a path, a whole file of the second wins. What the second says has vanished is left out where the
+    first has it torn.
+    """
     if second is None:
         return first
-    known = {one.path for one in first.entries}
-    entries = [*first.entries, *(one for one in second.entries if one.path not in known)]
+    newer = {one.path for one in second.entries if one.whole and one.type == "file"}
+    newer |= {*second.vanished} & {*first.torn}
+    older = {one.path for one in first.entries} - newer
+    entries = [one for one in first.entries if one.path in older]
+    entries += [one for one in second.entries if one.path not in older]
     return replace(
         first,
         entries=sorted(entries, key=lambda one: one.path),
-        vanished=first.vanished + second.vanished,
-        changed=first.changed + second.changed,
-        torn=first.torn + second.torn,
+        vanished=[one for one in first.vanished if one not in newer] + second.vanished,
+        changed=sorted({*first.changed, *({*first.torn} & newer), *second.changed}),
+        torn=[one for one in first.torn if one not in newer] + second.torn,
         unreadable={**first.unreadable, **second.unreadable},
         users={**second.users, **first.users},
         groups={**second.groups, **first.groups},

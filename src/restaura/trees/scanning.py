@@ -260,10 +260,10 @@ def hash_file(descriptor: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def read_xattrs(path: str) -> dict[str, bytes]:
+def read_xattrs(path: str, follow: bool = False) -> dict[str, bytes]:
     """Return every extended attribute of the entry at `path` itself; none where the file system has no such thing."""
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path, follow_symlinks=follow)
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.EPERM):
             return {}
@@ -271,7 +271,7 @@ def read_xattrs(path: str) -> dict[str, bytes]:
     found = {}
     for name in sorted(names):
         with contextlib.suppress(OSError):
-            found[name] = os.getxattr(path, name, follow_symlinks=False)
+            found[name] = os.getxattr(path, name, follow_symlinks=follow)
     return found
 
 
@@ -301,9 +301,9 @@ def _step(descriptor: int, name: str) -> int:
     return inner
 
 
-def _entry(directory: int, name: str, path: str, found: os.stat_result) -> Entry:
+def entry_of(path: str, found: os.stat_result, xattrs: dict[str, bytes], link: str = "") -> Entry:
+    """Return the entry of what lstat(2) found. `hard_link` is, for now, the number of names where there are several."""
     kind = TYPES[stat.S_IFMT(found.st_mode)]
-    link = os.readlink(name, dir_fd=directory) if kind == "link" else ""
     return Entry(
         path,
         kind,
@@ -318,12 +318,16 @@ def _entry(directory: int, name: str, path: str, found: os.stat_result) -> Entry
         found.st_ino,
         found.st_dev,
         link,
-        # Regular files of several names: told apart for good in _hard_links.
         str(found.st_nlink) if kind != "dir" and found.st_nlink > 1 else "",
-        read_xattrs(f"/proc/self/fd/{directory}/{name}"),
+        xattrs,
         "",
         found.st_rdev,
     )
+
+
+def _entry(directory: int, name: str, path: str, found: os.stat_result) -> Entry:
+    link = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
+    return entry_of(path, found, read_xattrs(f"/proc/self/fd/{directory}/{name}"), link)
 
 
 def _same(entry: Entry, known: Entry) -> bool:

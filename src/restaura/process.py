@@ -81,9 +81,10 @@ class Child:
 
     def errors(self, most: int | None = ERROR_CHARACTERS) -> str:
         """Return the end of what the child wrote to standard error so far, `most` bytes of it (None: all)."""
-        end = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(0 if most is None else max(0, end - most))
-        return self._errors.read().decode(errors="replace").strip()
+        # The child writes at the same file offset, so it must not be moved.
+        size = os.fstat(self._errors.fileno()).st_size
+        most = size if most is None else most
+        return os.pread(self._errors.fileno(), most, max(0, size - most)).decode(errors="replace").strip()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code (negative: the signal that ended it)."""

@@ -10,9 +10,11 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,15 +34,18 @@ LOCK_WAIT = "10s"
 CHECK_SECONDS = 60
 WATCH_SECONDS = 1.0
 ABORT_SECONDS = 2
+PATIENCE_SECONDS = 60
 SNAPSHOT_ID = re.compile(r"^[0-9a-f]{64}$")
 
 _IGNORED = re.compile(r'Ignoring "([0-9a-f]+)"[^\n]*')
 _DAMAGE = re.compile(
     r"ciphertext verification failed|invalid data returned|unexpected pack id|not found in (?:repository|index)"
-    r"|data/[0-9a-f]+.*(?:no such file|does not exist|key does not exist)|failed to load snapshot"
-    r"|repository contains errors|is damaged|mac does not match|wrong data returned|failed to find snapshot"
+    r"|data/[0-9a-f]+.*(?:no such file|does not exist)"
+    r"|failed to load snapshot.*(?:invalid data|no such file|does not exist)|no matching ID found"
+    r"|repository contains errors|mac does not match|wrong data returned"
 )
 _GONE = re.compile(r"no such file or directory|not a directory|does not exist, skipping|could not be read")
+_NO_DEVICE = re.compile(r"^mknod .*operation not permitted$|^Fatal: There were \d+ errors$", re.DOTALL)
 _TYPES = {"file": "file", "dir": "dir", "symlink": "link", "fifo": "fifo", "socket": "socket"}
 _TYPES |= {"chardev": "char", "dev": "block"}
 
@@ -102,7 +107,10 @@ class Repository:
         argv += ["--cache-dir", str(private_dir(self._cache)), "--cleanup-cache", "--retry-lock", LOCK_WAIT]
         # Packs are built in TMPDIR, which is memory on many hosts.
         env = {**self._env(), "TMPDIR": str(self._cache)}
-        return process.Child([*argv, *arguments], env=env, cwd=cwd, stdin=stdin or subprocess.DEVNULL, stdout=stdout)
+        child = process.Child([*argv, *arguments], env=env, cwd=cwd, stdin=stdin or subprocess.DEVNULL, stdout=stdout)
+        if self.url.startswith("s3:"):
+            threading.Thread(target=_give_up, args=(child,), daemon=True).start()
+        return child
 
     def call(self, *arguments: str | bytes, what: str, timeout: float | None = None) -> tuple[bytes, str]:
         """Run restic to its end; return standard output and the end of standard error.
@@ -113,7 +121,7 @@ class Repository:
         while True:
             with tempfile.TemporaryFile() as out, self.start(*arguments, stdout=out) as child:
                 try:
-                    code, errors = child.wait(timeout), child.errors()
+                    code, errors = child.wait(timeout), child.errors(None)
                 except subprocess.TimeoutExpired:
                     said = _messages(child.errors())
                     raise StoreError(
@@ -163,16 +171,14 @@ class Repository:
                 fix="restore its key from the recovery kit: restaura keys restore --kit FILE",
             )
         if "no space left on device" in errors or "disk quota exceeded" in errors:
-            return SpaceError(
-                f"{what}: the disk is full: {text}", where=self.where, fix="free space there, then: restaura prune"
-            )
+            return SpaceError(f"{what}: the disk is full: {text}", where=self.where, fix="free space on that disk")
         if _DAMAGE.search(errors):
-            return DamagedError(
-                f"{what}: {text}",
-                where=self.where,
-                fix="restore from another store or point; restaura verify names what is damaged",
-            )
-        how = f"restic was killed by signal {-code}" if code < 0 else f"restic ended with exit code {code}"
+            fix = "restore from another store or point; restaura verify names what is damaged"
+            return DamagedError(f"{what}: {text}", where=self.where, fix=fix)
+        how = f"restic ended with exit code {code}"
+        if code < 0:
+            silent = "retrying after" in errors
+            how = "the store does not answer" if silent else f"restic was killed by {signal.Signals(-code).name}"
         return StoreError(f"{what}: {how}: {text}", where=self.where, fix=f"check that {self.url} can be reached")
 
     # -- the repository -----------------------------------------------------------------------------------------
@@ -278,32 +284,21 @@ class Repository:
                 return os.fsdecode(base64.b64decode(raw)) if raw else str(row["linktarget"])
         raise DamagedError(f"the snapshot does not tell where {path!r} leads", where=self.where)
 
-    def restore(
-        self, snapshot: str, destination: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
-    ) -> None:
-        """Unpack a snapshot (or what `include` names, or all but what `exclude` names) into `destination`.
+    def restore(self, snapshot: str, destination: Path, include: Sequence[str] = ()) -> None:
+        """Unpack a snapshot, or what `include` names of it, into `destination`.
 
-        restic runs without CAP_MKNOD: a device node cannot be made, whatever the snapshot holds.
+        restic runs without CAP_MKNOD, so that no device node is made whatever the snapshot holds; its complaints about
+        that are passed over.
         """
-        options = [b"--include=" + _pattern(path) for path in include] + [
-            b"--exclude=" + _pattern(path) for path in exclude
-        ]
-        # Without this option, restic on Linux restores `user.*` only: no ACLs, no capabilities.
-        arguments = [
-            "restore",
-            "--no-lock",
-            "--quiet",
-            "--sparse",
-            "--include-xattr",
-            "*",
-            "--target",
-            str(destination),
-        ]
+        # Without --include-xattr, restic on Linux restores `user.*` only: no ACLs, no capabilities.
+        options = ["--no-lock", "--json", "--quiet", "--sparse", "--include-xattr", "*", "--target", str(destination)]
+        patterns = [b"--include=" + _pattern(path) for path in include]
+        without_devices = ("setpriv", "--bounding-set=-mknod", "--")
         with tempfile.TemporaryFile() as out:
-            without_devices = ("setpriv", "--bounding-set=-mknod", "--")
-            with self.start(*arguments, *options, snapshot, stdout=out, before=without_devices) as child:
-                if code := child.wait():
-                    raise self.failure(code, child.errors(), f"snapshot {snapshot[:8]} cannot be restored")
+            with self.start("restore", *options, *patterns, snapshot, stdout=out, before=without_devices) as child:
+                code, errors = child.wait(), child.errors(None)
+            if code and not all(_NO_DEVICE.search(one) for one in _messages(errors)):
+                raise self.failure(code, errors, f"snapshot {snapshot[:8]} cannot be restored")
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -363,7 +358,7 @@ class StreamBackup:
     def abort(self) -> None:
         """Stop restic before its input ends, so that no snapshot is made: it hears SIGINT first, to remove its lock."""
         with contextlib.closing(self):
-            self._child.process.send_signal(2)
+            self._child.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(ABORT_SECONDS)
             self._child.kill()
@@ -441,6 +436,21 @@ def _messages(errors: str) -> list[str]:
             text = row.get("message") or row["error"]["message"]
         said[text.strip()] = None
     return [one for one in said if one]
+
+
+def _give_up(child: process.Child) -> None:
+    """Kill a restic that has met nothing but errors for a minute: it would try for a quarter of an hour."""
+    failing_since = 0.0
+    # The child's files are closed once it has ended.
+    with contextlib.suppress(ValueError):
+        while child.process.poll() is None:
+            time.sleep(WATCH_SECONDS)
+            if "retrying after" not in child.errors().rpartition("\n")[2]:
+                failing_since = 0.0
+            elif not failing_since:
+                failing_since = time.monotonic()
+            elif time.monotonic() - failing_since > PATIENCE_SECONDS:
+                child.kill()
 
 
 def _ended(child: process.Child) -> int | None:

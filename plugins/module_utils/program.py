@@ -42,7 +42,8 @@ def call(
         spoken = f"the program on this host speaks contract {contract}, this collection {CONTRACT}"
         module.fail_json(msg=f"{spoken}\nfix: run setup_backup.yml again")
     if code not in accept:
-        module.fail_json(msg=_message(arguments[0], answer), rc=code, answer=answer, stderr=errors[-4000:])
+        more = {} if answer.get("error") else {"answer": result(answer)}
+        module.fail_json(msg=_message(arguments[0], answer), rc=code, **more)
     return dict(answer)
 
 

@@ -487,14 +487,15 @@ def shrunk(options: Component, artifacts: Sequence[StoredArtifact], last: Stored
         return []
     keep = (100 - options.shrink_guard) / 100
     now: Mapping[str, int] = {one.name: one.bytes for one in artifacts}
-    found = []
+    total = sum(size for name, size in now.items() if not name.endswith(INDEX_SUFFIX))
+    found = [f"shrank from {before.bytes} to {total} bytes"] if total < before.bytes * keep else []
     for one in before.artifacts:
-        if one.name.endswith(INDEX_SUFFIX):
+        if one.kind != "stream" or one.name.endswith(INDEX_SUFFIX):
             continue
         there = now.get(one.name)
         if there is None:
             found.append(f"{one.name} is no longer there ({one.bytes} bytes before)")
-        elif (there == 0 and one.bytes > 0) or (one.bytes >= SHRINK_FLOOR and there < one.bytes * keep):
+        elif one.bytes >= SHRINK_FLOOR and there < one.bytes * keep:
             found.append(f"{one.name} shrank from {one.bytes} to {there} bytes")
     return found
 

@@ -251,7 +251,9 @@ def test_a_pause_command_that_fails_resumes_and_captures_nothing(tmp_path: Path)
 
 
 def test_a_component_that_shrank_is_suspect(tmp_path: Path) -> None:
-    before = ComponentRecord("db", "fake", "complete", artifacts=[StoredArtifact("dump", "stream", 200_000, "")])
+    before = ComponentRecord(
+        "db", "fake", "complete", bytes=200_000, artifacts=[StoredArtifact("dump", "stream", 200_000, "")]
+    )
     manifest = Manifest("20251231T000000Z-aaaaaa", "l", "web1", "me", "daily", "", "", "", 1, {}, [before])
     last = StoredPoint(manifest.id, "web1", "daily", "l", {}, manifest)
     for size, state in ((0, "suspect"), (99_000, "suspect"), (101_000, "complete")):

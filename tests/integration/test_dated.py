@@ -368,6 +368,16 @@ def test_a_label_is_given_once_whatever_the_clock_says(opened: tuple[DatedStore,
     assert a_year_back.label == "2024-09-22"
 
 
+def test_a_prefix_that_holds_anything_is_not_written_into_though_its_claim_was_lost(
+    opened: tuple[DatedStore, Host], place: Place
+) -> None:
+    store, host = opened
+    point = take_point(store, host, {"x": TEXT})
+    store.blobs.delete(["web1/nightly/.claims/2025-09-22"])
+    assert take_point(store, host, {"x": b""}, at=AT + timedelta(hours=1)).label == "2025-09-22T070000"
+    assert content(store, point, "x") == TEXT
+
+
 def test_deleting_takes_the_point_its_records_and_nothing_else(opened: tuple[DatedStore, Host], place: Place) -> None:
     store, host = opened
     first = take_point(store, host, {"db/x": TEXT, "y": b"y"})
@@ -533,6 +543,34 @@ def test_a_missing_artifact_is_damage(opened: tuple[DatedStore, Host], place: Pl
         store.verify(point.manifest, artifact_of(point, "x"), None, full=False)
     with pytest.raises(DamagedError, match="missing"):
         content(store, point, "x")
+
+
+def test_the_wrong_age_key_is_told_as_such(place: Place, tmp_path: Path) -> None:
+    store, host = made(tmp_path, configured(place, encrypt=True))
+    point = take_point(store, host, {"x": TEXT})
+    key = host.key("age.key")
+    key.rename(key.with_name("age.key.1"))
+    subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)
+    assert content(store, point, "x") == TEXT, "an older key that is kept still opens"
+    key.with_name("age.key.1").unlink()
+    with pytest.raises(DamagedError, match=r"age ended with exit code 1: .*no identity matched"):
+        content(store, point, "x")
+
+
+def test_a_changed_attribute_in_an_archive_is_refused(place: Place, tmp_path: Path) -> None:
+    """No checksum of tar covers its extended headers, and the index none of the store's bytes."""
+    store, host = made(tmp_path, configured(place, compression="none"))
+    base, back = tmp_path / "base", tmp_path / "back"
+    base.mkdir()
+    back.mkdir()
+    (base / "file").write_bytes(b"x")
+    os.setxattr(base / "file", "user.role", b"reader")
+    point, index = take_tree(store, host, base)
+    key = "web1/nightly/2025-09-22/app/tree.tar"
+    assert place.get(key).count(b"reader") == 1
+    place.put(key, place.get(key).replace(b"reader", b"writer"))
+    with pytest.raises(DamagedError, match="stored bytes were changed"):
+        store.restore_tree(point.manifest, artifact_of(point, "tree"), index, back, None)  # type: ignore[arg-type]
 
 
 def test_a_damaged_tree_is_refused(opened: tuple[DatedStore, Host], place: Place, tmp_path: Path) -> None:

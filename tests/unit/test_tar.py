@@ -121,6 +121,25 @@ def test_files_that_vanish_between_scan_and_copy_are_not_in_the_archive_and_no_e
     assert {one.path for one in index.entries} - set(entries) == {"new\nline", "empty"}
 
 
+def test_a_folder_that_became_a_file_is_as_good_as_gone(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    index = trees.scan(tmp_path, ["big", LONG.partition("/")[0]])
+    (tmp_path / LONG / "deep").unlink()
+    (tmp_path / LONG).rmdir()
+    (tmp_path / LONG).write_bytes(b"a file now")
+    _, entries = packed(tmp_path, index)
+    assert {one.path for one in index.entries} - set(entries) == {f"{LONG}/deep"}
+    assert entries[LONG].type == "file"
+
+
+def test_a_file_that_tar_cannot_read_is_an_error(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    index = trees.scan(tmp_path, ["big"])
+    index.entries.append(entry("x" * 300))
+    with pytest.raises(StoreError, match=r"exit code 2: tar: x+: Cannot stat: File name too long$"):
+        packed(tmp_path, index)
+
+
 def test_a_base_that_is_gone_is_an_error(tmp_path: Path) -> None:
     make_tree(tmp_path)
     index = trees.scan(tmp_path, ["big"])
@@ -168,7 +187,7 @@ def entry(path: str, kind: str = "file", **fields: object) -> Entry:
     return Entry(path=path, type=kind, **given)  # type: ignore[arg-type]
 
 
-def hostile(*members: tuple[str, dict[str, object]], end: bytes = b"") -> bytes:
+def hostile(*members: tuple[str, dict[str, object]], end: bytes = b"", content: bytes = b"x" * 9) -> bytes:
     """Return an archive of one good file and of members that somebody put into it."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -176,34 +195,57 @@ def hostile(*members: tuple[str, dict[str, object]], end: bytes = b"") -> bytes:
             info = tarfile.TarInfo(name)
             for field, value in fields.items():
                 setattr(info, field, value)
-            archive.addfile(info, io.BytesIO(b"x" * info.size))
+            archive.addfile(info, io.BytesIO(content))
     return out.getvalue() + end
 
 
 LINK, HARD, CHAR, DIR = ({"type": one} for one in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE))
-ATTACKS: dict[str, Callable[[Path], bytes]] = {
-    "parent": lambda _: hostile(("../escaped", {})),
-    "parent inside": lambda _: hostile(("folder", DIR), ("folder/../../escaped", {})),
-    "absolute": lambda top: hostile((f"{top}/escaped", {})),
-    "not in the index": lambda _: hostile(("more", {})),
-    "twice": lambda _: hostile(("good", {})),
-    "absolute link": lambda top: hostile(("link", {**LINK, "linkname": f"{top}"})),
-    "link instead of a file": lambda top: hostile(("file", {**LINK, "linkname": f"{top}/escaped"})),
-    "through a link": lambda _: hostile(("link", {**LINK, "linkname": "target"}), ("link/escaped", {})),
-    "hard link out": lambda top: hostile(("file", {**HARD, "linkname": f"{top}/victim"})),
-    "hard link up": lambda _: hostile(("file", {**HARD, "linkname": "../victim"})),
-    "hard link to a stranger": lambda _: hostile(("file", {**HARD, "linkname": "good"})),
-    "device": lambda _: hostile(("file", {**CHAR, "devmajor": 1, "devminor": 3})),
-    "setuid": lambda _: hostile(("file", {"mode": 0o4755})),
-    "other size": lambda _: hostile(("file", {"size": 5})),
-    "other content": lambda _: hostile(("sized", {"size": 3})),
-    "after the end": lambda _: hostile(end=hostile(("../escaped", {}))),
-    "cut short": lambda _: hostile(("sized", {"size": 3}))[:1600],
-    "incomplete": lambda _: hostile(),
-    "global header": lambda _: tarfile.TarInfo.create_pax_global_header({"path": "../escaped"}) + hostile(),
-    "old sparse": lambda _: hostile(("file", {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}})),
-    "no archive": lambda _: b"x" * 4096,
-    "nothing": lambda _: b"",
+SPARSE = {
+    "size": 521,
+    "pax_headers": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "0"},
+}
+NOT_INDEXED = "which its index does not"
+ATTACKS: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "parent": (lambda _: hostile(("../escaped", {})), NOT_INDEXED),
+    "parent inside": (lambda _: hostile(("folder", DIR), ("folder/../../escaped", {})), NOT_INDEXED),
+    "parent in the index too": (lambda _: hostile(("../indexed", {})), NOT_INDEXED),
+    "absolute": (lambda top: hostile((f"{top}/escaped", {})), NOT_INDEXED),
+    "not in the index": (lambda _: hostile(("more", {})), NOT_INDEXED),
+    "twice": (lambda _: hostile(("good", {})), "twice"),
+    "absolute link": (
+        lambda top: hostile(("link", {**LINK, "linkname": f"{top}"})),
+        f"links 'link' to .*{NOT_INDEXED}",
+    ),
+    "link instead of a file": (lambda top: hostile(("file", {**LINK, "linkname": f"{top}/escaped"})), "is a link in"),
+    "through a link": (
+        lambda _: hostile(("link", {**LINK, "linkname": "target"}), ("link/escaped", {})),
+        "no directory",
+    ),
+    "hard link out": (lambda top: hostile(("file", {**HARD, "linkname": f"{top}/victim"})), NOT_INDEXED),
+    "hard link up": (lambda _: hostile(("file", {**HARD, "linkname": "../victim"})), NOT_INDEXED),
+    "hard link to a stranger": (lambda _: hostile(("file", {**HARD, "linkname": "good"})), NOT_INDEXED),
+    "hard link to what follows": (lambda _: hostile(("twin", {**HARD, "linkname": "file"})), NOT_INDEXED),
+    "device": (lambda _: hostile(("file", {**CHAR, "devmajor": 1, "devminor": 3})), "is a char in the archive"),
+    "setuid": (lambda _: hostile(("file", {"mode": 0o4755})), "setuid"),
+    "other size": (lambda _: hostile(("file", {"size": 5})), "5 bytes in the archive"),
+    "other content": (lambda _: hostile(("sized", {"size": 3})), "content of 'sized'"),
+    "after the end": (lambda _: hostile(end=hostile(("../escaped", {}))), "goes on after its end"),
+    "cut short": (lambda _: hostile()[:512], "broke off"),
+    "incomplete": (lambda _: hostile(), "lacks"),
+    "global header": (
+        lambda _: tarfile.TarInfo.create_pax_global_header({"path": "../e"}) + hostile(),
+        "kind of member",
+    ),
+    "old sparse": (
+        lambda _: hostile(("file", {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}})),
+        "kind of member",
+    ),
+    "sparse map beyond the file": (
+        lambda _: hostile(("file", SPARSE), content=b"1\n0\n9\n".ljust(512, b"\0") + b"x" * 9),
+        "map of its holes",
+    ),
+    "no archive": (lambda _: b"x" * 4096, "broken header"),
+    "nothing": (lambda _: b"", "broke off"),
 }
 
 
@@ -212,16 +254,19 @@ def test_what_the_index_does_not_hold_is_refused_before_tar_sees_it(tmp_path: Pa
     (tmp_path / "victim").write_bytes(b"untouched")
     index = Index(
         [
+            entry("../indexed"),
             entry("file"),
             entry("folder", "dir"),
             entry("good"),
             entry("link", "link", link="target"),
             entry("link/escaped"),
             entry("sized", size=3, sha256=hashlib.sha256(b"abc").hexdigest()),
+            entry("twin", hard_link="file"),
         ]
     )
-    with pytest.raises(DamagedError):
-        unpack(ATTACKS[attack](tmp_path), index, tmp_path / "in")
+    make, said = ATTACKS[attack]
+    with pytest.raises(DamagedError, match=said):
+        unpack(make(tmp_path), index, tmp_path / "in")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in", "victim"]
     assert (tmp_path / "victim").read_bytes() == b"untouched"
     assert (tmp_path / "victim").stat().st_nlink == 1

@@ -34,7 +34,7 @@ TYPES = {"0": "file", "\0": "file", "7": "file", "1": "hard", "2": "link", "3": 
 TYPES["6"] = "fifo"
 # What tar says of files that changed under it; what the archive holds of them is settled against the index.
 HARMLESS = re.compile(
-    r"tar: (.*: (Cannot (stat|open|readlink): No such file or directory|File removed before we read it"
+    r"tar: (.*: (Cannot (stat|open|readlink): (No such file or|Not a) directory|File removed before we read it"
     r"|file changed as we read it|File shrank by \d+ bytes?; padding with zeros|Warning: Cannot \w+: [^:]*)"
     r"|Exiting with failure status due to previous errors)"
 )

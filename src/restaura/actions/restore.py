@@ -285,7 +285,7 @@ def _stage(host: Host, choice: Choice, target: Target) -> Ready:
     candidates = list(choice.candidates)
     while True:
         built = restoring.stage(host, source, candidates, choice.options.name, target)
-        problems = _compare(source, built, target)
+        problems = _compare(source, built)
         if not problems:
             return Ready(choice, built, source)
         _drop_staged(host, choice.kind, built)
@@ -299,12 +299,16 @@ def _stage(host: Host, choice: Choice, target: Target) -> Ready:
             )
 
 
-def _compare(source: Source, built: Built, target: Target) -> list[str]:
-    """Return the differences to the fingerprint of the point; a part of a component has none to compare with."""
+def _compare(source: Source, built: Built) -> list[str]:
+    """Return the differences to the fingerprint of the point; of its parts, where only some were asked for."""
     wanted = built.reader.component.fingerprint
-    if wanted is None or target.paths or built.staged.data.get("partial"):
+    if wanted is None or built.staged.compared:
         return []
-    return wanted.differences(source.fingerprint(built.staged, wanted.depth))
+    found = source.fingerprint(built.staged, wanted.depth)
+    if built.staged.part:
+        parts = {name: digest for name, digest in wanted.parts.items() if name in found.parts}
+        wanted, found = replace(wanted, parts=parts, counts={}), replace(found, counts={})
+    return wanted.differences(found)
 
 
 def _refuse_busy(ready: Sequence[Ready]) -> None:
@@ -323,7 +327,7 @@ def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
     done: list[tuple[Ready, Debt, dict[str, Any]]] = []
     try:
         for one in ready:
-            record = one.source.plan_swap(one.built.staged)
+            record = one.source.plan_swap(one.built.staged) if one.built.staged.target.kind != "dir" else {}
             if not record:
                 continue
             name = f"{restore_id}-{one.choice.options.name}"

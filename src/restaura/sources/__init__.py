@@ -100,11 +100,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Staged:
-    """Restored data that stands beside the live data. `data` is JSON, and enough to compare, swap or remove it."""
+    """Restored data that stands beside the live data. `data` is JSON, and enough to compare, swap or remove it.
+
+    `part` says that not all of the component was asked for, and that its fingerprint names only the parts that were;
+    `compared` that `stage` compared what it built itself, entry by entry.
+    """
 
     target: Target
     data: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    part: bool = False
+    compared: bool = False
 
 
 class PointReader(Protocol):

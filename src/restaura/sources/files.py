@@ -298,7 +298,8 @@ class Files:
             for where, paths in groups:
                 applied.add(staging.unpack(point, held, Path(where + name), paths))
             data = {"debt": debt.id, "holds": holds, "asked": list(target.paths), "loose": loose}
-            staged = Staged(target, {**data, "users": applied.users, "groups": applied.groups}, applied.notes)
+            names = {"users": applied.users, "groups": applied.groups}
+            staged = Staged(target, {**data, **names}, applied.notes, compared=bool(target.paths))
             if target.paths:
                 self._compare(trees.subset(held.whole, wanted), staged)
         except BaseException:

@@ -10,7 +10,7 @@ from typing import IO
 
 from restaura import process
 from restaura.config.schema import Component
-from restaura.errors import DamagedError, RestauraError, StoreError
+from restaura.errors import DamagedError, MismatchError, RestauraError, StoreError
 from restaura.host import Host
 from restaura.pipeline import INDEX_SUFFIX
 from restaura.point import ComponentRecord
@@ -88,12 +88,12 @@ def stage(
 
     Raises the last store's error when none does. An error that is not a store's ends it at once.
     """
-    problem: StoreError | None = None
+    problem: RestauraError | None = None
     for store, point in candidates:
         try:
             reader = StoreReader(store, point, component)
             return Built(source, source.stage(reader, target), reader, store.name)
-        except StoreError as error:
+        except (StoreError, MismatchError) as error:
             host.log.event("store failed", "error", store=store.name, component=component, error=str(error))
             problem = error
     raise problem or StoreError("no store holds the point", where=f"component {component}")

@@ -117,10 +117,12 @@ class PointReader(Protocol):
     """One component of one point, as one store holds it. Every read is checked against the signed manifest."""
 
     @property
-    def point_id(self) -> str: ...
+    def point_id(self) -> str:
+        """The point's id."""
 
     @property
-    def component(self) -> ComponentRecord: ...
+    def component(self) -> ComponentRecord:
+        """What the signed manifest says of the component."""
 
     def names(self) -> list[str]:
         """Return the names of the artifacts, tree indexes left out."""

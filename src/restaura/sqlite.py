@@ -35,7 +35,8 @@ def copy(source: Path, destination: Path) -> None:
     while True:
         try:
             # Opening a database in WAL mode that nobody has open would leave files beside it.
-            if _in_wal_mode(source) and not _beside(source, "-shm").exists():
+            with_wal = _in_wal_mode(source) or _beside(source, "-wal").exists()
+            if with_wal and not _beside(source, "-shm").exists():
                 _copy_still(source, destination, deadline)
             else:
                 _backup(f"file:{_quoted(source)}?mode=ro", destination, source, deadline)

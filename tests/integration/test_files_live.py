@@ -236,10 +236,12 @@ def test_what_only_looks_like_sqlite_is_taken_as_a_file_and_noted(tmp_path: Path
     shell("sqlite3 bad.db 'create table t (x); insert into t values (zeroblob(50000))'", app)
     shell("printf garbage-garbage | dd of=bad.db bs=1 seek=9000 conv=notrunc status=none; printf x > bad.db-wal", app)
     shell("dd if=/dev/urandom of=bad.db bs=4096 seek=1 count=1 conv=notrunc status=none", app)
+    before = digest(app)
     files = source(tmp_path, paths=(str(app),))
     with files.freeze("content") as frozen:
         (tree,) = [one for one in frozen.artifacts() if isinstance(one, Tree)]
         outcome = frozen.outcome({"tree": tree.index})
+    assert digest(app) == before
     assert paths(tree.index, app) == ["/bad.db", "/bad.db-wal", "/fake.db"]
     hashes = {one.path.rsplit("/", 1)[1]: one.sha256 for one in tree.index.entries if one.type == "file"}
     assert hashes["fake.db"] == shell("sha256sum fake.db", app)[:64]

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules, lookups and filters, as far as they can be tried without a host."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.restaura.stack.plugins.filter.did_you_mean import did_you_mean
+from ansible_collections.restaura.stack.plugins.lookup.vaulted import LookupModule
+from ansible_collections.restaura.stack.plugins.module_utils import program
+from ansible_collections.restaura.stack.plugins.module_utils.point import arguments
+from ansible_collections.restaura.stack.plugins.modules import backup_config
+
+from restaura import CONTRACT
+from restaura.errors import Exit
+
+
+class FailedError(Exception):
+    def __init__(self, msg: str, more: dict[str, Any]) -> None:
+        super().__init__(msg)
+        self.more = more
+
+
+class Module:
+    """An AnsibleModule as far as `call` uses it."""
+
+    def __init__(self, path: Path | str | None) -> None:
+        self.params = {"program": path and str(path)}
+
+    def fail_json(self, msg: str, **more: Any) -> NoReturn:
+        raise FailedError(msg, more)
+
+
+def answering(folder: Path, answer: str, code: int = 0, stderr: str = "") -> Module:
+    """A program that notes how it was called, and answers."""
+    path = folder / "program.py"
+    path.write_text(
+        "import json, os, sys\n"
+        f"seen = open({str(folder / 'seen')!r}, 'w')\n"
+        "json.dump([sys.argv[1:], sys.stdin.read(), os.getsid(0) == os.getpid()], seen); seen.close()\n"
+        f"sys.stderr.write({stderr!r}); sys.stdout.write({answer!r}); sys.exit({code})\n"
+    )
+    return Module(path)
+
+
+def test_a_secret_goes_to_standard_input_and_the_program_has_a_session_of_its_own(tmp_path: Path) -> None:
+    module = answering(tmp_path, json.dumps({"contract": CONTRACT, "exit": 0, "changed": True}))
+    assert program.call(module, "configure", "--check", given="secret") == {"contract": 1, "exit": 0, "changed": True}
+    assert json.loads((tmp_path / "seen").read_text()) == [["configure", "--json", "--check"], "secret", True]
+
+
+def test_an_error_names_place_and_fix(tmp_path: Path) -> None:
+    error = {"what": "is full", "where": "store local", "fix": "make room"}
+    module = answering(tmp_path, json.dumps({"contract": CONTRACT, "exit": 1, "error": error}), 1)
+    with pytest.raises(FailedError, match="store local: is full\nfix: make room"):
+        program.call(module, "run")
+
+
+def test_a_partial_run_names_what_failed(tmp_path: Path) -> None:
+    parts = [{"component": "a", "error": None}, {"component": "b", "error": "pg_dump was killed"}]
+    answer = {"contract": CONTRACT, "exit": 3, "components": parts, "problems": ["not pruned"]}
+    module = answering(tmp_path, json.dumps(answer), 3)
+    with pytest.raises(FailedError, match="exit code 3\nb: pg_dump was killed\nnot pruned"):
+        program.call(module, "run")
+    assert program.call(module, "run", accept=(3,))["exit"] == 3
+
+
+def test_another_contract_is_refused_with_the_fix(tmp_path: Path) -> None:
+    module = answering(tmp_path, json.dumps({"contract": CONTRACT + 1, "exit": 0}))
+    with pytest.raises(FailedError, match=r"fix: run setup_backup\.yml again"):
+        program.call(module, "status")
+
+
+@pytest.mark.parametrize("answer", ["", "Traceback", "[]", '{"exit": 0}'])
+def test_no_answer_is_a_failure_even_with_exit_0(tmp_path: Path, answer: str) -> None:
+    module = answering(tmp_path, answer, 0, "killed")
+    with pytest.raises(FailedError, match="no answer") as failed:
+        program.call(module, "run")
+    assert failed.value.more["stderr"] == "killed"
+
+
+def test_without_its_action_a_module_says_how_to_call_it() -> None:
+    with pytest.raises(FailedError, match=r"restaura\.stack\.NAME"):
+        program.call(Module(None), "run")
+
+
+def test_modules_and_program_agree_on_contract_and_exit_codes() -> None:
+    assert (program.CONTRACT, program.EXIT_DONE, program.EXIT_PARTIAL) == (CONTRACT, Exit.DONE, Exit.PARTIAL)
+
+
+def test_a_value_that_begins_with_a_dash_stays_a_value() -> None:
+    given = {"plan": "daily", "point": None, "date": "", "before": None, "components": ["-x", "a b"], "to": "live"}
+    assert arguments(given, to="--to") == ["--plan=daily", "--component=-x", "--component=a b", "--to=live"]
+
+
+def test_what_was_not_given_is_not_declared() -> None:
+    assert backup_config._given({"a": None, "b": [{"c": None, "d": False}], "e": ""}) == {"b": [{"d": False}], "e": ""}
+
+
+def test_a_misspelt_name_is_led_to_the_right_one() -> None:
+    known = ["backup_files_components", "backup_runtime_stores"]
+    assert did_you_mean(["backup_file_components", "backup_zzz"], known) == [
+        "backup_file_components (did you mean backup_files_components?)",
+        "backup_zzz",
+    ]
+
+
+def vaulted(password: str | None, text: str, keep: Path) -> str:
+    lookup = LookupModule()
+    secrets = [("default", VaultSecret(password.encode()))] if password else []
+    lookup._loader = SimpleNamespace(_vault=VaultLib(secrets))
+    lookup.set_options = lambda var_options, direct: None
+    lookup.get_option = lambda name: str(keep)
+    (found,) = lookup.run([text])
+    return found
+
+
+def test_a_text_is_encrypted_once_and_again_only_when_it_or_the_password_changes(tmp_path: Path) -> None:
+    keep = tmp_path / "kit"
+    first = vaulted("one", "key", keep)
+    assert first.startswith("$ANSIBLE_VAULT;")
+    assert "key" not in first
+    keep.write_text(first)
+    assert vaulted("one", "key", keep) == first
+    for password, text in (("one", "other key"), ("two", "key")):
+        again = vaulted(password, text, keep)
+        assert VaultLib([("default", VaultSecret(password.encode()))]).decrypt(again) == text.encode()
+
+
+def test_a_kit_in_the_clear_is_encrypted_as_soon_as_there_is_a_password(tmp_path: Path) -> None:
+    keep = tmp_path / "kit"
+    keep.write_text(vaulted(None, "key", keep))
+    assert keep.read_text() == "key"
+    assert vaulted("one", "key", keep).startswith("$ANSIBLE_VAULT;")

@@ -439,24 +439,27 @@ def test_a_full_disk_fails_the_write_and_keeps_what_was_there(tmp_path: Path) ->
         assert store.points() == [point]
 
 
-def test_the_reserve_stops_streams_and_trees(tmp_path: Path) -> None:
+def test_the_reserve_stops_a_stream_and_a_tree_that_are_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "WATCH_SECONDS", 0.05)
     disk, source = tmp_path / "disk", tmp_path / "source"
     disk.mkdir()
     source.mkdir()
-    (source / "big").write_bytes(os.urandom(60 * MIB))
-    with mounted(disk, "256m"):
+    (source / "big").write_bytes(os.urandom(120 * MIB))
+    with mounted(disk, "300m"):
         host, store = open_host(tmp_path / "host", disk / "store")
         store.create(Writer(host.name, host.identity, ("nightly",)))
-        (disk / "filler").write_bytes(bytes(150 * MIB))
-        settings = replace(host.config.settings, reserve_bytes=100 * MIB, reserve_percent=90)
+        settings = replace(host.config.settings, reserve_bytes=200 * MIB, reserve_percent=90)
         tight = Host(host.paths, replace(host.config, settings=settings))
         tight_store = ResticStore(store._config, tight)
         writer = begin(tight_store, tight)
         with pytest.raises(SpaceError, match="reserve"):
-            write_stream(writer, "large", os.urandom(80 * MIB))
-        (disk / "filler").write_bytes(bytes(157 * MIB))
-        with pytest.raises(SpaceError, match="reserve"):
             writer.tree(COMPONENT, scanned(source))
+        assert shutil.disk_usage(disk).used < 140 * MIB
+        store.clean()
+        with pytest.raises(SpaceError, match="reserve"):
+            write_megabytes(writer.stream(COMPONENT, Stream("large", lambda: nullcontext(io.BytesIO()))), 200)
         writer.abort()
         assert store.points() == []
 

@@ -5,13 +5,15 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from restaura.errors import DamagedError
 from restaura.point import StoredArtifact
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+CHUNK = 1 << 18
 
 
 class _Hashing(io.RawIOBase):
@@ -45,7 +47,7 @@ def checked_stream(stream: IO[bytes], artifact: StoredArtifact, where: str) -> I
     A body that leaves before the end has nothing checked.
     """
     hashing = _Hashing(stream)
-    yield cast("IO[bytes]", hashing)
+    yield io.BufferedReader(hashing, CHUNK)
     if (hashing.ended or hashing.size >= artifact.bytes) and (
         hashing.size != artifact.bytes or hashing.digest.hexdigest() != artifact.sha256
     ):

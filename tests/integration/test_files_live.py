@@ -150,9 +150,6 @@ def test_fifty_thousand_small_files(tmp_path: Path) -> None:
     before = shell("find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; find . | wc -l", app)
     system.configure({"paths": [str(app)]}, ["restic"])
     system.well("run", "daily")
-    begun = time.monotonic()
-    system.well("run", "daily")
-    assert time.monotonic() - begun < 60
     shutil.rmtree(app)
     system.well("restore", "--yes")
     after = shell("find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; find . | wc -l", app)

@@ -18,7 +18,7 @@ SUITES = ("bookworm", "trixie", "forky", "oldstable", "stable", "testing", "sid"
 BARE_PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "iproute2", "ca-certificates")
 COMMON_PACKAGES = (
     *("cron", "sudo", "make", "procps", "psmisc", "lsof", "strace", "git", "iptables", "openssl", "curl"),
-    *("tar", "zstd", "age", "attr", "acl", "libcap2-bin", "sqlite3", "rsync", "docker.io"),
+    *("tar", "zstd", "age", "attr", "acl", "libcap2-bin", "libfaketime", "sqlite3", "rsync", "docker.io"),
     *("python3-apt", "python3-yaml", "python3-boto3", "python3-docker", "python3-psycopg", "python3-requests"),
     *("python3-pytest", "python3-pytest-timeout", "python3-hypothesis"),
 )

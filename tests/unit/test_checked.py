@@ -10,7 +10,7 @@ from restaura.errors import DamagedError
 from restaura.point import StoredArtifact
 from restaura.stores.checked import checked_stream
 
-DATA = bytes(range(256)) * 999
+DATA = bytes(range(256)) * 9999
 ARTIFACT = StoredArtifact("app.dump", "stream", len(DATA), hashlib.sha256(DATA).hexdigest())
 
 

@@ -188,7 +188,12 @@ def test_a_stream_of_another_length_than_counted_is_refused(store: ResticStore, 
         with pytest.raises(StoreError):
             stream.commit(size + 1, "")
         stream.abort()
+    backup = store.repository.backup_stream("short", "web1", ["program=restaura", f"point={writer._tags['point']}"])
+    backup.write(b"12345")
+    with pytest.raises(StoreError, match="5 of 6 bytes"):
+        backup.commit(6)
     writer.abort()
+    assert snapshots(store) == []
 
 
 KILLED = """
@@ -246,8 +251,13 @@ def test_records_stand_beside_their_point_and_forged_ones_prove_nothing(store: R
     tags = f"program=restaura,kind=record,host=web1,plan=nightly,point={point.id},label=2025-09-22"
     forged = json.dumps({**record.to_json(), "signature": {"key": "0", "value": "0"}}).encode()
     restic(store, "backup", "--stdin", "--stdin-filename", "record.json", "--tag", tags, data=forged)
-    assert [one.records for one in store.points()] == [(record,)]
+    replayed = host.signer.sign(Record("20250101T000000Z-000000", "drill", "2025", {COMPONENT: "proven"}).to_json())
+    restic(store, "backup", "--stdin", "--stdin-filename", "record.json", "--tag", tags, data=replayed)
+    records = [record for one in store.points() for record in one.records]
+    assert records == [record]
     assert store.points("other") == []
+    log = "".join(one.read_text() for one in host.paths.logs.iterdir())
+    assert log.count('"record ignored"') == 2
 
 
 def test_a_forged_and_a_replayed_manifest_are_damage(store: ResticStore, host: Host) -> None:

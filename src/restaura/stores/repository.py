@@ -288,10 +288,10 @@ class Repository:
         """Unpack a snapshot, or what `include` names of it, into `destination`.
 
         restic runs without CAP_MKNOD, so that no device node is made whatever the snapshot holds; its complaints about
-        that are passed over.
+        that are passed over. On Linux it restores attributes of `user.*` only: ACLs and capabilities are for
+        `trees.apply`, which puts them on last.
         """
-        # Without --include-xattr, restic on Linux restores `user.*` only: no ACLs, no capabilities.
-        options = ["--no-lock", "--json", "--quiet", "--sparse", "--include-xattr", "*", "--target", str(destination)]
+        options = ["--no-lock", "--json", "--quiet", "--sparse", "--target", str(destination)]
         patterns = [b"--include=" + _pattern(path) for path in include]
         without_devices = ("setpriv", "--bounding-set=-mknod", "--")
         with tempfile.TemporaryFile() as out:

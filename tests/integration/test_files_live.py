@@ -405,3 +405,27 @@ def test_who_holds_live_data_is_named_whatever_the_way(tmp_path: Path, stopping:
         child.kill()
         child.wait()
     assert files.busy(staged) == []  # type: ignore[arg-type]
+
+
+def test_units_that_run_are_stopped_around_a_swap_and_started_again(tmp_path: Path) -> None:
+    app = tmp_path / "srv/app"
+    app.mkdir(parents=True)
+    (app / "file").write_text("old")
+    unit = Path("/run/systemd/system/restaura-test-app.service")
+    unit.write_text(f"[Service]\nWorkingDirectory={app}\nExecStart=/bin/sleep infinity\n")
+    system = System(tmp_path)
+    component = {"paths": [str(app)], "restore_stops": [unit.name, "restaura-test-other.service"]}
+    system.configure(component, ["dated"])
+    system.well("run", "daily")
+    (app / "file").write_text("new")
+    shell(f"systemctl daemon-reload; systemctl start {unit.name}", app)
+    try:
+        begun = shell(f"systemctl show -p MainPID --value {unit.name}", app)
+        system.well("restore", "--yes")
+        now = shell(f"systemctl show -p MainPID --value {unit.name}", app)
+        assert now not in (begun, "0\n")
+        assert (app / "file").read_text() == "old"
+        assert shell('readlink "/proc/$1/cwd"', app, now.strip()) == f"{app}\n"
+    finally:
+        shell(f"systemctl stop {unit.name}", app)
+        unit.unlink()

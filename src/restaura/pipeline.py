@@ -57,6 +57,7 @@ class Sink:
     error: str = ""
     captured: dict[str, Captured] = field(default_factory=dict)
     sealed: StoredPoint | None = None
+    listed: list[StoredPoint] = field(default_factory=list)
 
     def of(self, component: str) -> Captured:
         """Return what this store holds of `component`."""

@@ -13,7 +13,7 @@ from restaura.host import Host
 from restaura.output import Answer
 from restaura.point import Record
 from restaura.report import reporting
-from restaura.stores import Store, open_store
+from restaura.stores import Store, StoredPoint, open_store
 
 
 def prune(host: Host, options: argparse.Namespace) -> Answer:
@@ -40,7 +40,12 @@ def _prune_plan(host: Host, plan: Plan, options: argparse.Namespace) -> Answer:
             row: dict[str, Any] = {"plan": plan.name, "store": config.name, "deleted": [], "kept": {}, "error": None}
             try:
                 row |= prune_store(
-                    host, plan, open_store(config, host), None, options.accept_time, options.check, options.host
+                    host,
+                    plan,
+                    open_store(config, host),
+                    accept_time=options.accept_time,
+                    check=options.check,
+                    of_host=options.host,
                 )
             except RestauraError as error:
                 row["error"] = str(error)
@@ -53,18 +58,23 @@ def prune_store(
     host: Host,
     plan: Plan,
     store: Store,
-    just_sealed: str | None,
-    accept_time: bool,
-    check: bool,
-    other_host: str | None = None,
+    just_sealed: str | None = None,
+    *,
+    accept_time: bool = False,
+    check: bool = False,
+    of_host: str | None = None,
+    listed: list[StoredPoint] | None = None,
 ) -> dict[str, Any]:
-    """Prune one plan's points in one store; StoreError says why nothing may be deleted, or what failed."""
-    points = store.points()
+    """Prune one plan's points in one store; StoreError says why nothing may be deleted, or what failed.
+
+    `listed` is a complete listing that was made under the same lock, if there is one.
+    """
+    points = store.points() if listed is None else listed
     now = datetime.now(UTC)
     verdict = retention.plan_prune(
         points,
         plan.retention,
-        host=other_host or host.name,
+        host=of_host or host.name,
         plan=plan.name,
         components=[one.name for one in host.config.plan_components(plan)],
         now=now,
@@ -87,7 +97,7 @@ def prune_store(
     return {"deleted": verdict.delete, "kept": verdict.keep, "orphaned": verdict.orphaned}
 
 
-def _accept_time(store: Store, points: list[Any], now: datetime) -> None:
+def _accept_time(store: Store, points: list[StoredPoint], now: datetime) -> None:
     for point in points:
         record = Record(point.id, "accept", now.isoformat(timespec="seconds"), {}, {"time": "accepted"})
         store.add_record(point, record)

@@ -212,7 +212,7 @@ def _read_back(host: Host, sink: Sink) -> list[str]:
     """Read manifest, sizes and a sample of the content back from the store; return what is wrong."""
     store, sealed = sink.store, sink.sealed
     try:
-        points = store.points()
+        points = sink.listed = store.points()
         catalogue.put(host, store.name, points)
         found = next((one for one in points if sealed and one.id == sealed.id), None)
         if found is None or found.manifest is None:
@@ -247,7 +247,7 @@ def _prune(host: Host, plan: Plan, sinks: Sequence[Sink], point_id: str) -> list
     for sink in sinks:
         if sink.sealed and host.config.store(sink.store.name).host_may_delete:
             try:
-                pruning.prune_store(host, plan, sink.store, point_id, accept_time=False, check=False)
+                pruning.prune_store(host, plan, sink.store, point_id, listed=sink.listed)
             except RestauraError as error:
                 problems.append(f"store {sink.store.name} was not pruned: {error}")
     return problems

@@ -61,6 +61,8 @@ class ResticStore:
         )
         self.snapshots = SnapshotCheck(self.repository, host)
         self._writers: dict[str, ResticPointWriter] = {}
+        # What `points` saw, for the `begin` that follows it: each start of restic costs most of a second.
+        self._listed: list[Snapshot] = []
 
     # -- the store --------------------------------------------------------------------------------------------------
 
@@ -116,6 +118,7 @@ class ResticStore:
         A snapshot that cannot be read may be a manifest: it is listed as a damaged point of no host.
         """
         found, unreadable = self.repository.snapshots(OURS)
+        self._listed = found
         wanted = [one for one in found if host is None or one.tags.get("host") == host]
         documents = self._documents([one for one in wanted if one.tags.get("kind") in {"manifest", "record"}])
         records: dict[str, list[Record]] = {}
@@ -132,7 +135,8 @@ class ResticStore:
     def begin(self, point_id: str, host: str, plan: str, label: str) -> ResticPointWriter:
         """Begin a point: remove locks of dead processes, look up the last trees (restic reads only what changed)."""
         self._unlock()
-        found, _ = self.repository.snapshots(OURS, f"host={host}")
+        found = self._listed or self.repository.snapshots(OURS, f"host={host}")[0]
+        found, self._listed = [one for one in found if one.tags.get("host") == host], []
         same = [one for one in found if one.tags.get("plan") == plan and one.tags.get("kind") == "manifest"]
         trees = [one for one in found if one.tags.get("kind") == "tree"]
         parents = {(one.tags.get("component", ""), one.tags.get("artifact", "")): one.id for one in trees}
@@ -239,7 +243,7 @@ class ResticStore:
 
     def _unlock(self) -> None:
         """Remove locks of dead processes; where this host may not delete, they stay, and only delay whoever prunes."""
-        if self._config.host_may_delete:
+        if self._config.host_may_delete and open_blobs(self._config, self.host).listing("restic/locks"):
             self.repository.unlock()
 
     def _password(self) -> Path:

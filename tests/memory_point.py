@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A point kept in a directory, for tests of sources that make streams only: what the pipeline and a store do, in short."""
+"""A point kept in memory, for tests of sources that make streams only."""
 
 import contextlib
 import io

@@ -16,7 +16,7 @@ GRANT SET ON PARAMETER log_duration TO readers;
 CREATE TABLESPACE "fast disk" OWNER "app Owner" LOCATION :'tablespace' WITH (random_page_cost = 1.5);
 GRANT CREATE ON TABLESPACE "fast disk" TO readers;
 
-CREATE DATABASE "Shop ""of"" $(touch /tmp/restaura-owned) -d'x" OWNER "app Owner" TEMPLATE template0
+CREATE DATABASE "Shop ""of"" $(touch /tmp/restaura-owned) -d'x" OWNER "app Owner" TEMPLATE template0 ENCODING 'UTF8'
     LC_COLLATE 'C' LC_CTYPE 'C.UTF-8' CONNECTION LIMIT 33;
 COMMENT ON DATABASE "Shop ""of"" $(touch /tmp/restaura-owned) -d'x" IS E'line one\nline two';
 CREATE DATABASE "-latin" TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TABLESPACE "fast disk";

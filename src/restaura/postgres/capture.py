@@ -124,21 +124,16 @@ def _attempt(server: Server, session: Session, limits: Limits) -> FrozenDatabase
     marked = server.marked(f"{server.application}{_DUMP_SUFFIX}")
     words = ["--format=custom", "--compress=0", "--no-password", f"--snapshot={snapshot}"]
     argv = [server.program("pg_dump", session.major), *words]
-    dump = server_start(marked, argv, session.database)
+    dump = marked.start(argv[0], argv[1:], database=session.database, held=True)
     try:
-        _await_dump(session, marked.application, dump, argv, limits)
+        _await_dump(session, marked.application, dump, limits)
         return FrozenDatabase(session.database, session, dump, argv, fingerprint.sequences(session))
     except BaseException:
         dump.close()
         raise
 
 
-def server_start(server: Server, argv: list[str], database: str) -> Running:
-    """Start a client program on a database."""
-    return server.start(argv[0], argv[1:], database=database)
-
-
-def _await_dump(session: Session, application: str, dump: Running, argv: list[str], limits: Limits) -> None:
+def _await_dump(session: Session, application: str, dump: Running, limits: Limits) -> None:
     """Wait for the dump's first byte: then it has locked every table itself.
 
     Between our lock and its own, somebody may have queued for an exclusive lock (TRUNCATE): the dump waits for them,
@@ -243,6 +238,7 @@ class FrozenServer:
     @contextlib.contextmanager
     def _dump(self, held: FrozenDatabase) -> Iterator[IO[bytes]]:
         try:
+            held.dump.stdin.close()
             with reading(held.dump, held.argv) as stream:
                 yield stream
         except (RestauraError, OSError) as error:
@@ -278,7 +274,8 @@ class FrozenServer:
         argv = [program, "--globals-only", "--no-password"]
         database = self._description["database"]
         try:
-            with reading(server_start(self._server, [*argv, f"--database={database}"], database), argv) as stream:
+            running = self._server.start(program, [*argv[1:], f"--database={database}"], database=database)
+            with reading(running, argv) as stream:
                 yield stream
         except RestauraError as error:
             raise SourceError(error.what, where=self._server.where, fix=error.fix) from error

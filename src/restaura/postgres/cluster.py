@@ -9,6 +9,7 @@ from restaura.postgres.session import Session, SqlError
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
+_NONE = "NULL::aclitem[] AS initial"
 _SETTINGS = "(SELECT array_agg(o ORDER BY o) FROM unnest(s.setconfig) o)"
 
 # Each role's membership options, in PostgreSQL 16's words; before, the member's own INHERIT decided.
@@ -56,7 +57,7 @@ def tablespaces(session: Session) -> dict[str, dict[str, Any]]:
         FROM pg_tablespace t WHERE t.oid >= 16384""")
     granted = privileges(
         session,
-        "SELECT t.spcname AS k, 't' AS t, spcacl AS acl, spcowner AS owner, NULL::aclitem[] AS initial FROM pg_tablespace t",
+        f"SELECT spcname AS k, 't' AS t, spcacl AS acl, spcowner AS owner, {_NONE} FROM pg_tablespace",
     )
     return {one["name"]: {**one, "privileges": granted.get(one["name"], {})} for one in rows}
 
@@ -65,7 +66,7 @@ def parameters(session: Session) -> dict[str, Any]:
     """Return the privileges on server parameters (GRANT SET ON PARAMETER, PostgreSQL 15)."""
     return privileges(
         session,
-        "SELECT parname AS k, 'p' AS t, paracl AS acl, 10::oid AS owner, NULL::aclitem[] AS initial FROM pg_parameter_acl",
+        f"SELECT parname AS k, 'p' AS t, paracl AS acl, 10::oid AS owner, {_NONE} FROM pg_parameter_acl",
     )
 
 
@@ -87,7 +88,7 @@ def databases(session: Session) -> dict[str, dict[str, Any]]:
         FROM pg_database d WHERE d.datname <> 'template0' AND d.datconnlimit <> -2""")
     granted = privileges(
         session,
-        "SELECT datname AS k, 'd' AS t, datacl AS acl, datdba AS owner, NULL::aclitem[] AS initial FROM pg_database",
+        f"SELECT datname AS k, 'd' AS t, datacl AS acl, datdba AS owner, {_NONE} FROM pg_database",
     )
     return {one["name"]: {**one, "privileges": granted.get(one["name"], {})} for one in rows}
 

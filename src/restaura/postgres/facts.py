@@ -4,6 +4,7 @@
 They say exactly what pg_dump carries, in words that are equal on every server version from 15 on: extensions' own
 members, system objects and what a restore computes anew are left out, as pg_dump leaves them out. Texts that servers
 render anew (expressions, view definitions) stand under a key that begins with `sql`, and are compared as tokens.
+`pg_attver` among a column's options is a stamp that servers (17.12, 15.20 and later) give it themselves.
 """
 
 _USER = "(n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')"
@@ -64,7 +65,8 @@ STRUCTURE: dict[str, str] = {
             'uses', CASE WHEN c.relkind IN {_VIEWS} THEN (
                 SELECT jsonb_agg(DISTINCT i.type || ' ' || i.identity)
                 FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid,
-                pg_identify_object(d.refclassid, d.refobjid, 0) i WHERE r.ev_class = c.oid AND d.refobjid <> c.oid) END) AS v
+                pg_identify_object(d.refclassid, d.refobjid, 0) i
+                WHERE r.ev_class = c.oid AND d.refobjid <> c.oid) END) AS v
         FROM pg_class c {_IN} WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
         AND {_USER} AND {_own("pg_class", "c")}""",
     "columns": f"""
@@ -74,7 +76,8 @@ STRUCTURE: dict[str, str] = {
             'collation', CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END,
             'storage', a.attstorage, 'compression', a.attcompression,
             'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END,
-            'options', {_options("a.attoptions")}, 'fdw', {_options("a.attfdwoptions")}) ORDER BY a.attnum) AS v
+            'options', (SELECT array_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='),
+            'fdw', {_options("a.attfdwoptions")}) ORDER BY a.attnum) AS v
         FROM pg_class c {_IN} JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
@@ -177,7 +180,8 @@ STRUCTURE: dict[str, str] = {
         FROM pg_opclass o WHERE {_own("pg_opclass", "o")}""",
     "operator families": f"""
         SELECT {_identity("pg_opfamily", "f.oid")} AS k, jsonb_build_object('owner', {_owner("f.opfowner")},
-            'operators', (SELECT jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
+            'operators', (SELECT jsonb_agg(
+                jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
                 ORDER BY a.amopstrategy, a.amopopr::regoperator::text) FROM pg_amop a WHERE a.amopfamily = f.oid),
             'functions', (SELECT jsonb_agg(jsonb_build_array(a.amprocnum, a.amproc::regprocedure::text)
                 ORDER BY a.amprocnum, a.amproc::regprocedure::text) FROM pg_amproc a WHERE a.amprocfamily = f.oid)) AS v

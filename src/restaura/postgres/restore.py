@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from restaura.errors import DamagedError, RefusedError, RestauraError, SourceError
+from restaura.errors import DamagedError, RefusedError, SourceError
 from restaura.paths import private_dir, write_atomic
 from restaura.postgres import cluster, fingerprint, roles
 from restaura.postgres.capture import CLUSTER, FORMAT
@@ -143,7 +143,7 @@ def check(admin: Session, plan: Plan, described: dict[str, Any]) -> None:
 
 
 def build(server: Server, plan: Plan, described: dict[str, Any], point: Reader, directory: Path) -> list[str]:
-    """Build every database of the plan under its stage name; return notes. Live databases and roles stay as they are."""
+    """Build every database of the plan under its stage name; return notes. What is live stays as it is."""
     notes: list[str] = []
     with Session(server, entrance(server)) as admin:
         check(admin, plan, described)
@@ -272,7 +272,7 @@ def _subscriptions(admin: Session, plan: Plan) -> list[dict[str, Any]]:
 def swap_record(
     server: Server, plan: Plan, described: dict[str, Any], directory: Path, terminate: bool
 ) -> dict[str, Any]:
-    """Return what swap, undo and discard need. Role definitions hold password hashes, so they go to a file of root's."""
+    """Return what swap, undo and discard need; roles go to a file that root alone reads (password hashes)."""
     with Session(server, plan.door) as admin:
         live = cluster.databases(admin)
         wanted = described["roles"] if plan.whole else {}
@@ -299,6 +299,7 @@ def swap_record(
         "directory": str(directory),
         "databases": databases,
         "parameters": described["parameters"] if plan.whole else {},
+        "made": described["made"],
         "terminate": terminate,
     }
 
@@ -339,12 +340,13 @@ def _check_roles(admin: Session, wanted: dict[str, dict[str, Any]]) -> None:
 
 def undo(record: dict[str, Any]) -> None:
     """Rename back; what was restored is kept under another name. Roles that existed get their old definitions."""
-    server = Server.from_json(record["server"])
+    if not Path(record["directory"]).exists():
+        return
     known = json.loads((Path(record["directory"]) / "roles.json").read_text())
-    with contextlib.suppress(_NoDoor), _through(server, record["door"]) as admin:
+    with _through(Server.from_json(record["server"]), record) as admin:
         _quiet(admin)
         present = _names(admin)
-        moves = []
+        moves: list[tuple[str, str]] = []
         for one in record["databases"]:
             if one["stage"] in present or one["undone"] in present:
                 continue
@@ -363,36 +365,44 @@ def undo(record: dict[str, Any]) -> None:
 
 
 def discard(record: dict[str, Any]) -> None:
-    """Delete the side that is not live, the empty database last, and then the record of roles."""
+    """Delete the side that is not live, the empty database last, and then the record of roles.
+
+    Roles that the restore made go with the restored side, unless something uses them.
+    """
     server = Server.from_json(record["server"])
-    names = [one[key] for one in record["databases"] for key in ("stage", "kept", "undone")]
-    with contextlib.suppress(_NoDoor), _through(server, record["door"]) as admin:
-        for name in names:
-            drop(admin, name)
     with Session(server, entrance(server)) as admin:
+        present = _names(admin)
+        for name in [one[key] for one in record["databases"] for key in ("stage", "kept", "undone")]:
+            drop(admin, name)
+        if record["door"] in present and not any(one["kept"] in present for one in record["databases"]):
+            _drop_roles(admin, record["made"])
         drop(admin, record["door"])
     shutil.rmtree(record["directory"], ignore_errors=True)
 
 
 def take_back(data: dict[str, Any]) -> None:
     """Drop what a restore built that never came to a swap: databases, and roles that it made and nothing uses."""
-    directory = Path(data["directory"])
+    directory, door = Path(data["directory"]), f"restaura_stage_{data['id']}"
     if (directory / _MARK).exists():
         return
-    server, door = Server.from_json(data["server"]), f"restaura_stage_{data['id']}"
+    server = Server.from_json(data["server"])
     with Session(server, entrance(server)) as admin:
         present = _names(admin)
         if data["cron"] and door in present:
             drop(admin, _CRON_NAME)
-        for name in sorted(present, reverse=True):
+        for name in present:
             if name.startswith(f"{door}_"):
                 drop(admin, name)
         if door in present:
-            for name in data["roles"]:
-                with contextlib.suppress(SqlError):
-                    admin.execute(f"DROP ROLE IF EXISTS {quote_name(name)}")
+            _drop_roles(admin, data["roles"])
             drop(admin, door)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _drop_roles(admin: Session, names: list[str]) -> None:
+    for name in names:
+        with contextlib.suppress(SqlError):
+            admin.execute(f"DROP ROLE IF EXISTS {quote_name(name)}")
 
 
 def sessions(admin: Session, names: list[str]) -> list[str]:
@@ -400,10 +410,11 @@ def sessions(admin: Session, names: list[str]) -> list[str]:
     listed = ", ".join(map(quote_text, names)) or "NULL"
     rows = admin.rows(
         "SELECT datname, pid::text AS who, usename, application_name AS app, backend_type AS kind "
-        f"FROM pg_stat_activity WHERE datname IN ({listed}) AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'"
+        f"FROM pg_stat_activity WHERE datname IN ({listed}) AND pid <> pg_backend_pid() "
+        "AND backend_type <> 'autovacuum worker'"
     )
     found = [
-        f"database {one['datname']}: process {one['who']} ({one['kind']}, role {one['usename']}, {one['app'] or 'no name'})"
+        f"database {one['datname']}: process {one['who']} ({one['kind']} {one['app']}, role {one['usename']})"
         for one in rows
     ]
     prepared = admin.rows(f"SELECT database, gid FROM pg_prepared_xacts WHERE database IN ({listed})")
@@ -470,14 +481,11 @@ def _names(admin: Session) -> set[str]:
     return {one["datname"] for one in admin.rows("SELECT datname FROM pg_database")}
 
 
-class _NoDoor(Exception):
-    """The empty database is gone: everything of this restore was discarded already."""
-
-
 @contextlib.contextmanager
-def _through(server: Server, door: str) -> Iterator[Session]:
+def _through(server: Server, record: dict[str, Any]) -> Iterator[Session]:
+    """Enter by the empty database, made again when somebody dropped it."""
     with Session(server, entrance(server)) as admin:
-        if door not in _names(admin):
-            raise _NoDoor
-    with Session(server, door) as admin:
+        if record["door"] not in _names(admin):
+            admin.execute(f"CREATE DATABASE {quote_name(record['door'])} TEMPLATE template0")
+    with Session(server, record["door"]) as admin:
         yield admin

@@ -59,7 +59,7 @@ def all_roles(wanted: dict[str, dict[str, Any]], present: dict[str, dict[str, An
 
 
 def tablespace(name: str, facts: dict[str, Any], *, in_place: bool) -> tuple[str, list[str]]:
-    """Return the statement that makes a tablespace (in the data directory when `in_place`), and those that finish it."""
+    """Return the statement that makes a tablespace (`in_place`: in the data directory), and those that finish it."""
     quoted = quote_name(name)
     place = "" if in_place else facts["location"]
     made = f"CREATE TABLESPACE {quoted} OWNER {quote_name(facts['owner'])} LOCATION {quote_text(place)}"

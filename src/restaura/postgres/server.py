@@ -103,12 +103,12 @@ class Server:
     def program(self, name: str, major: int = 0) -> str:
         """Return the client program `name` of the smallest version that is at least `major`; SourceError names the fix.
 
-        In a container, and where Debian's directories are not, it is the one in PATH.
+        A container has programs of one version: those in PATH, or in Debian's directories.
         """
         if self.programs:
             return f"{self.programs}/{name}"
         if self.container:
-            return name
+            return self._program_in_container(name)
         for found in sorted(installed(name)):
             if found >= major:
                 return f"{PROGRAMS}/{found}/bin/{name}"
@@ -117,10 +117,18 @@ class Server:
             f"no {name} of version {major} or newer is installed", where=self.where, fix=f"apt-get install {package}"
         )
 
-    def start(self, program: str, words: Sequence[str], *, database: str, stdin: bool = False) -> Running:
-        """Start a client program; SourceError when it cannot be."""
+    def _program_in_container(self, name: str) -> str:
+        found = _lookup(self.container, self.account, name)
+        if not found:
+            raise SourceError(f"{name} is not in the container", where=self.where, fix="use an image that has it")
+        return found
+
+    def start(
+        self, program: str, words: Sequence[str], *, database: str, stdin: bool = False, held: bool = False
+    ) -> Running:
+        """Start a client program (see `Runner.start`); SourceError when it cannot be."""
         try:
-            return self.runner.start([program, *words], env=self.environment(database), stdin=stdin)
+            return self.runner.start([program, *words], env=self.environment(database), stdin=stdin, held=held)
         except RestauraError as error:
             raise SourceError(error.what, where=error.where or self.where, fix=error.fix) from error
 
@@ -146,6 +154,17 @@ def _passfile(password: str) -> str:
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
     return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+@cache
+def _lookup(container: str, account: str, name: str) -> str:
+    """Return the path of a program in a container; empty when it has none. Debian keeps servers out of PATH."""
+    script = f'command -v "$1" || ls {PROGRAMS}/*/bin/"$1" 2>/dev/null | sort -V | tail -n 1'
+    try:
+        out = run(ContainerRunner(container, account), ["sh", "-c", script, "sh", name])[1]
+    except RestauraError as error:
+        raise SourceError(error.what, where=error.where, fix=error.fix) from error
+    return out.decode().strip()
 
 
 def installed(name: str = "pg_dump") -> list[int]:

@@ -4,7 +4,7 @@
 import contextlib
 import json
 import secrets
-from typing import Any
+from typing import Any, Self
 
 from restaura.errors import SourceError
 from restaura.postgres.server import Server
@@ -105,7 +105,7 @@ class Session:
         """End the session, and with it its transaction."""
         self._psql.close()
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -39,8 +39,14 @@ class Running(Protocol):
 class Runner(Protocol):
     """Starts programs in one place."""
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False) -> Running:
-        """Start `argv` with `env` added to a clean environment; RestauraError when the program is not there."""
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, held: bool = False
+    ) -> Running:
+        """Start `argv` with `env` added to a clean environment; RestauraError when the program is not there.
+
+        A program whose output is read later than that of others is `held`; its standard input is closed before the
+        reading begins.
+        """
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the process `pid` of that place; no error when there is none."""
@@ -66,6 +72,8 @@ def run(
                 running.stdin.close()
         out = running.stdout.read()
         code = running.wait()
+        if code in (126, 127):
+            raise RestauraError(f"the program {argv[0]} could not be started: {running.errors() or out.decode()}")
         if code not in accept:
             raise RestauraError(failure(argv, code, running.errors()))
         return code, out, running.errors()

@@ -75,7 +75,7 @@ class _Input(io.RawIOBase):
 class ContainerProcess:
     """A program that runs by `docker exec`."""
 
-    def __init__(self, api: Any, exec_id: str, with_stdin: bool) -> None:
+    def __init__(self, api: Any, exec_id: str) -> None:
         self._api = api
         self._id = exec_id
         raw = api.exec_start(exec_id, socket=True)
@@ -84,11 +84,9 @@ class ContainerProcess:
         self._connection: socket.socket = raw._sock
         self._connection.settimeout(None)
         self._output = _Output(self._source)
-        self._stdout: IO[bytes] = io.BufferedReader(self._output)
+        self._stdout: IO[bytes] = io.BufferedReader(self._output, 1 << 18)
         self._stdin: IO[bytes] = _Input(self._connection)  # type: ignore[assignment]
         self._lock = threading.Lock()
-        if not with_stdin:
-            self._stdin.close()
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -102,7 +100,15 @@ class ContainerProcess:
 
     def ready(self, timeout: float) -> bool:
         """Whether output (or its end) can be read within `timeout` seconds; ask before the first read."""
-        return bool(select.select([self._connection], [], [], timeout)[0])
+        return self._buffered() or bool(select.select([self._connection], [], [], timeout)[0])
+
+    def _buffered(self) -> bool:
+        """Whether output was read from the socket already, together with the daemon's answer."""
+        self._connection.settimeout(0)
+        try:
+            return bool(self._source.peek(1))
+        finally:
+            self._connection.settimeout(None)
 
     def errors(self) -> str:
         """Return the end of what the program wrote to standard error, as far as its output was read."""
@@ -125,7 +131,7 @@ class ContainerProcess:
             state = self._api.exec_inspect(self._id)
             if state["Running"] and state["Pid"]:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(state["Pid"], signal.SIGKILL)
+                    os.killpg(state["Pid"], signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the program if it still runs, and free its pipes."""
@@ -144,6 +150,11 @@ class ContainerProcess:
         return found
 
 
+# The daemon handles the end of programs one by one, and each only when all its output was read. A program whose output
+# is read later therefore must not end before: it waits for the end of its standard input.
+HELD = ("sh", "-c", '"$@" </dev/null; code=$?; cat >/dev/null; exit $code', "sh")
+
+
 @dataclass(frozen=True)
 class ContainerRunner:
     """Runs in the container called `container`, as its account `account` (empty: the image's own)."""
@@ -152,7 +163,7 @@ class ContainerRunner:
     account: str = ""
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, held: bool = False
     ) -> ContainerProcess:
         """Start `argv`; RestauraError when daemon, container or program is not there."""
         from docker.errors import APIError, DockerException, NotFound
@@ -162,12 +173,12 @@ class ContainerRunner:
             api = self._api()
             made = api.exec_create(
                 self.container,
-                list(argv),
-                stdin=stdin,
+                [*(HELD if held else ()), *argv],
+                stdin=stdin or held,
                 user=self.account,
                 environment={"LC_ALL": "C.UTF-8", **(env or {})},
             )
-            return ContainerProcess(api, made["Id"], stdin)
+            return ContainerProcess(api, made["Id"])
         except NotFound as error:
             raise RestauraError("there is no such container", where=where, fix="docker ps --all") from error
         except APIError as error:

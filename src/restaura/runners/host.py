@@ -31,7 +31,9 @@ class HostRunner:
     account: str = ""
     uid: int = 0
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False) -> HostProcess:
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, held: bool = False
+    ) -> HostProcess:
         """Start `argv` with `env` added to a clean environment; RestauraError when program or account is missing."""
         account = self.account if self.account and self.account != pwd.getpwuid(os.geteuid()).pw_name else None
         if account and os.geteuid():
@@ -40,7 +42,7 @@ class HostRunner:
             return HostProcess(
                 [*as_uid(self.uid), *argv],
                 env=env,
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if stdin or held else subprocess.DEVNULL,
                 user=account,
             )
         except KeyError:

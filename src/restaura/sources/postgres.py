@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from restaura.config.schema import Component, setting
 from restaura.errors import RefusedError, RestauraError, SourceError
+from restaura.journal import Debt
 from restaura.paths import private_dir
 from restaura.point import Depth, Fingerprint
 from restaura.postgres import capture, cluster, fingerprint, restore, scratch
@@ -201,16 +202,20 @@ class Postgres:
         directory = self._folder or self._host.paths.kept / f"postgres-{plan.id}"
         restore.keep(directory, described)
         data: dict[str, Any] = {"server": server.to_json(), "id": plan.id, "directory": str(directory)}
-        if target.kind != "scratch":
-            self._refuse_taken(server, target, names)
-            self._journal_stage(server, plan, described, data)
-        notes = restore.build(server, plan, described, point, directory)
-        record = restore.swap_record(server, plan, described, directory, self._options.terminate_sessions)
+        with contextlib.ExitStack() as on_failure:
+            if target.kind != "scratch":
+                self._refuse_taken(server, target, names)
+                self._need_space(server, described, names)
+                debt = self._journal_stage(server, plan, described, data)
+                on_failure.callback(self._unstage, debt)
+            notes = restore.build(server, plan, described, point, directory)
+            record = restore.swap_record(server, plan, described, directory, self._options.terminate_sessions)
+            on_failure.pop_all()
         current = {name: plan.stage(name) for name in names}
         if target.kind == "scratch":
             restore.swap(record | {"terminate": True})
             current = names
-        return Staged(target, data | {"record": record, "current": current, "whole": whole}, notes)
+        return Staged(target, data | {"record": record, "current": current, "whole": whole}, notes, part=not whole)
 
     def _to_directory(self, point: PointReader | restore.Folder, target: Target) -> Staged:
         """Write the artifacts as files, for a person's own pg_restore; they are only readable by root."""
@@ -254,12 +259,26 @@ class Postgres:
 
     def _journal_stage(
         self, server: Server, plan: restore.Plan, described: dict[str, Any], data: dict[str, Any]
-    ) -> None:
-        """Record what is about to be built; once a swap has begun, the record of the swap takes its place."""
+    ) -> Debt:
+        """Record what is about to be built; once a swap has begun, the swap's own record takes its place."""
         with Session(server, restore.entrance(server)) as admin:
             missing = [name for name in described["roles"] if name not in cluster.roles(admin)]
         cron = any("pg_cron" in described["databases"][name]["extensions"] for name in plan.names)
-        self._host.journal.write(OWNER, "stage", {**data, "roles": missing, "cron": cron})
+        return self._host.journal.write(OWNER, "stage", {**data, "roles": missing, "cron": cron})
+
+    def _unstage(self, debt: Debt) -> None:
+        """Take back a restore that failed while it was built; what that cannot, `recover` does."""
+        restore.take_back(debt.data)
+        self._host.journal.settle(debt)
+
+    def _need_space(self, server: Server, described: dict[str, Any], names: dict[str, str]) -> None:
+        """Raise SpaceError when the disk of a server on this host cannot hold the restored databases beside the live."""
+        if server.container or not server.host.startswith("/"):
+            return
+        with Session(server, restore.entrance(server)) as admin:
+            folder = Path(admin.rows("SELECT current_setting('data_directory') AS folder")[0]["folder"])
+        size = sum(described["databases"][name]["size"] for name in names)
+        self._host.need_space(folder, size, f"component {self._options.name}")
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
         """Fingerprint what was staged. Files are loaded into a throw-away server for that.
@@ -332,7 +351,7 @@ class Postgres:
 
     @staticmethod
     def take_back(act: str, data: dict[str, Any]) -> None:
-        """Undo what a dead run left: sessions in a container, admitted connections, throw-away servers, half restores."""
+        """Undo what a dead run left: sessions, admitted connections, throw-away servers, half restores."""
         server = Server.from_json(data["server"])
         if act == "sessions":
             capture.end_sessions(server)

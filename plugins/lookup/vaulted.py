@@ -39,18 +39,18 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import VaultLib, is_encrypted
+from ansible.parsing.vault import VaultLib, VaultSecretsContext, is_encrypted
 from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    """Encrypt with the loader's secrets: those that --vault-password-file and the like gave."""
+    """Encrypt with what --vault-password-file and the like gave."""
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the one text to write."""
         self.set_options(var_options=variables, direct=kwargs)
         text, path = str(terms[0]), Path(self.get_option("keep"))
-        vault = VaultLib(self._loader._vault.secrets)
+        vault = VaultLib(VaultSecretsContext.current().secrets)
         there = path.read_bytes() if path.is_file() else b""
         if is_encrypted(there) == bool(vault.secrets) and self._plain(vault, there) == text.encode():
             return [there.decode()]

@@ -3,11 +3,10 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible_collections.restaura.stack.plugins.filter.did_you_mean import did_you_mean
 from ansible_collections.restaura.stack.plugins.lookup.vaulted import LookupModule
 from ansible_collections.restaura.stack.plugins.module_utils import program
@@ -111,7 +110,7 @@ def test_a_misspelt_name_is_led_to_the_right_one() -> None:
 def vaulted(password: str | None, text: str, keep: Path) -> str:
     lookup = LookupModule()
     secrets = [("default", VaultSecret(password.encode()))] if password else []
-    lookup._loader = SimpleNamespace(_vault=VaultLib(secrets))
+    VaultSecretsContext._current = VaultSecretsContext(secrets)
     lookup.set_options = lambda var_options, direct: None
     lookup.get_option = lambda name: str(keep)
     (found,) = lookup.run([text])

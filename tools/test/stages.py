@@ -64,7 +64,7 @@ def repo(choice: Choice) -> list[Result]:
 
 def playbooks(choice: Choice) -> list[Result]:
     """The playbooks and make setup_backup, run from here against hosts of the lab."""
-    return _pytest("playbooks", choice, "-n", str(LANES))
+    return _pytest("playbooks", choice, "-n", str(LANES), "--dist", "loadgroup")
 
 
 def integration(choice: Choice) -> list[Result]:

@@ -44,7 +44,7 @@ STRUCTURE: dict[str, str] = {
         SELECT n.nspname AS k, jsonb_build_object('owner', {_owner("n.nspowner")}) AS v
         FROM pg_namespace n WHERE {_USER} AND (n.nspname = 'public' OR {_own("pg_namespace", "n")})""",
     "extensions": """
-        SELECT e.extname AS k, jsonb_build_object('schema', n.nspname) AS v
+        SELECT e.extname AS k, jsonb_build_object('schema', CASE WHEN e.extrelocatable THEN n.nspname END) AS v
         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace""",
     "relations": f"""
         SELECT {_RELATION} AS k, jsonb_build_object(

@@ -224,6 +224,9 @@ def _build_one(admin: Session, plan: Plan, name: str, described: dict[str, Any],
             session.execute("DROP SCHEMA public")
         if "plpgsql" not in facts["extensions"]:
             session.execute("DROP EXTENSION plpgsql")
+        if "pg_cron" in facts["extensions"]:
+            # Its schema was public before 1.5 and must be pg_catalog since: the dump's own line would fail.
+            session.execute("CREATE EXTENSION pg_cron")
     with point.open(facts["artifact"]) as stream:
         load(admin, described["major"], place, stream)
     if not plan.in_place_tablespaces:

@@ -135,8 +135,7 @@ class Scratch:
                 with Session(server, "template1"):
                     return
             except SourceError as error:
-                ended = self._running is not None and self._running.ready(0) and not self._running.stdout.read(1)
-                if ended or time.monotonic() > deadline:
+                if self._running is None or self._running.ended() or time.monotonic() > deadline:
                     said = self._running.errors() if self._running else ""
                     raise SourceError(
                         f"it does not start: {said or error.what}", where=f"throw-away server of {server.component}"

@@ -23,6 +23,9 @@ class Running(Protocol):
     def ready(self, timeout: float) -> bool:
         """Whether output (or its end) can be read within `timeout` seconds."""
 
+    def ended(self) -> bool:
+        """Whether it is known to have ended."""
+
     def errors(self) -> str:
         """Return the end of what it wrote to standard error so far."""
 

@@ -110,6 +110,10 @@ class ContainerProcess:
         finally:
             self._connection.settimeout(None)
 
+    def ended(self) -> bool:
+        """Whether the daemon says that it has ended."""
+        return self._api.exec_inspect(self._id)["ExitCode"] is not None
+
     def errors(self) -> str:
         """Return the end of what the program wrote to standard error, as far as its output was read."""
         return bytes(self._output.errors[-ERROR_CHARACTERS:]).decode(errors="replace").strip()

@@ -20,6 +20,10 @@ class HostProcess(Child):
         """Whether output (or its end) can be read within `timeout` seconds; ask before the first read."""
         return bool(select.select([self.stdout], [], [], timeout)[0])
 
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
 
 @dataclass(frozen=True)
 class HostRunner:

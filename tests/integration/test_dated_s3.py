@@ -166,6 +166,18 @@ def test_a_server_that_knows_no_conditions_is_written_to_without(
     assert not store.blobs.put_if_absent("claim", b"second")
 
 
+@pytest.mark.debian12
+def test_an_empty_object_does_not_stall_what_follows_it(opened: tuple[DatedStore, Host]) -> None:
+    store, host = opened
+    began = time.monotonic()
+    for _ in range(3):
+        store.blobs.put("empty", b"")
+        store.blobs.put("full", bytes(3 * MIB))
+    point = take_point(store, host, {"empty": b"", "full": bytes(3 * MIB)})
+    assert content(store, point, "empty") == b""
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("how", ["refused", "silent"])
 def test_a_dead_server_is_told_of_soon_and_by_name(tmp_path: Path, how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

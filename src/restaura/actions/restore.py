@@ -393,10 +393,25 @@ def _keep(host: Host, name: str, choice: Choice, restore_id: str, record: dict[s
 
 
 def kept_records(host: Host) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the records of restores that can be swapped back, oldest first."""
-    if not host.paths.kept.is_dir():
-        return []
-    return [(path, json.loads(path.read_text())) for path in sorted(host.paths.kept.glob("*.json"))]
+    """Return the records of restores that can be swapped back, oldest first; what cannot be read is left out."""
+    return [(path, data) for path, data in _records(host) if data is not None]
+
+
+def damaged_records(host: Host) -> list[Path]:
+    """Return the records of kept copies that cannot be read."""
+    return [path for path, data in _records(host) if data is None]
+
+
+def _records(host: Host) -> list[tuple[Path, dict[str, Any] | None]]:
+    found: list[tuple[Path, dict[str, Any] | None]] = []
+    for path in sorted(host.paths.kept.glob("*.json")):
+        try:
+            data = json.loads(path.read_text())
+        except (OSError, ValueError):
+            data = None
+        whole = isinstance(data, dict) and {"id", "component", "kind", "point", "at", "live", "record"} <= data.keys()
+        found.append((path, data if whole else None))
+    return found
 
 
 def undo(host: Host, options: argparse.Namespace) -> Answer:
@@ -411,10 +426,31 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
         raise NoPointError("no such restore", where=f"undo {options.id}", fix="restaura undo")
     names = [f"component:{one['component']}" for _, one in chosen]
     done = []
+    if not options.check:
+        recovery.watch(host)
     with locks.holding(host.paths.locks, names, 0):
+        if not options.discard:
+            _refuse_undo(chosen, kept_records(host))
         for path, one in reversed(chosen):
             done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
     return Answer({"changed": any(done), "id": chosen[0][1]["id"]}, "\n".join(filter(None, done)) or "nothing to do")
+
+
+def _refuse_undo(chosen: Sequence[tuple[Path, dict[str, Any]]], records: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Refuse what would make half a copy live, or would mix up the sides of a newer restore that lies on top."""
+    for _, one in chosen:
+        where = f"undo {one['id']}"
+        if one.get("discarding"):
+            fix = f"restaura undo {one['id']} --discard"
+            raise RefusedError("its discard was begun: the copy is no longer whole", where=where, fix=fix)
+        newer = [
+            other["id"]
+            for _, other in records
+            if other["component"] == one["component"] and other["id"] > one["id"] and other["live"] == "restored"
+        ]
+        if one["live"] == "restored" and newer:
+            fix = f"restaura undo {max(newer)}"
+            raise RefusedError(f"a newer restore of {one['component']} is live", where=where, fix=fix)
 
 
 def _undo_one(host: Host, path: Path, kept: dict[str, Any], discard: bool, check: bool) -> str:
@@ -422,6 +458,8 @@ def _undo_one(host: Host, path: Path, kept: dict[str, Any], discard: bool, check
     if discard:
         other = "the data from before the restore" if kept["live"] == "restored" else "the restored data"
         if not check:
+            write_atomic(path, json.dumps({**kept, "discarding": True}).encode())
+            host.log.event("phase", phase="discard")
             source.discard(kept["record"])
             path.unlink()
         return f"{kept['component']}: {other} {'would be' if check else 'was'} deleted"
@@ -429,6 +467,7 @@ def _undo_one(host: Host, path: Path, kept: dict[str, Any], discard: bool, check
         return ""
     if not check:
         debt = host.journal.write(f"undo:{kept['kind']}", "undo", {"record": kept["record"], "kept": path.name})
+        host.log.event("phase", phase="undo")
         source.undo(kept["record"])
         write_atomic(path, json.dumps({**kept, "live": "before"}).encode())
         host.journal.settle(debt)

@@ -7,7 +7,7 @@ from typing import Any
 
 from restaura import catalogue, schedule
 from restaura.actions import keys as keys_action
-from restaura.actions.restore import kept_records
+from restaura.actions.restore import damaged_records, kept_records
 from restaura.catalogue import Newest
 from restaura.config.schema import Config
 from restaura.errors import Exit
@@ -109,6 +109,8 @@ def _problems(host: Host, newest: list[Newest], now: datetime) -> list[tuple[str
                         f"restaura {action} {'--plan ' if action != 'run' else ''}{plan}",
                     )
                 )
+    for path in damaged_records(host):
+        found.append((f"the record of a kept copy cannot be read: {path}", f"look at it, then: rm {path}"))
     if dead := [debt for debt in host.journal.open_debts() if not debt.process.alive]:
         found.append((f"{len(dead)} acts of dead runs are not taken back", "restaura recover"))
     return found

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The copies that restores keep: undone in the right order, discarded whole, and named when their record is damaged."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.integration.system import System, make_tree, tree_digest
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "srv/app", files=3)
+
+
+@pytest.fixture
+def system(tmp_path: Path, tree: Path) -> System:
+    one = System(tmp_path / "host")
+    one.configure(
+        stores=[{"name": "plain", "type": "dated", "location": str(tmp_path / "store")}],
+        plans=[{"name": "daily", "drill": "never"}],
+        components={"files": [{"name": "app", "paths": [str(tree)]}]},
+    )
+    one.run("run", "daily")
+    return one
+
+
+def restored(system: System, tree: Path, mark: str) -> str:
+    """Mark what is live, restore over it, and return the restore's id."""
+    (tree / "mark").write_text(mark)
+    answer: str = system.run("restore", "--component", "app", "--yes")["id"]
+    return answer
+
+
+def test_an_older_restore_is_not_undone_below_a_newer_one(system: System, tree: Path) -> None:
+    first = restored(system, tree, "original")
+    second = restored(system, tree, "written after the first restore")
+    live = tree_digest(tree)
+    answer = system.run("undo", first, expect=2)
+    assert second in answer["error"]["fix"]
+    assert tree_digest(tree) == live
+    system.run("undo", second)
+    assert (tree / "mark").read_text() == "written after the first restore"
+    system.run("undo", first)
+    assert (tree / "mark").read_text() == "original"
+    system.run("undo", second, "--discard")
+    system.run("undo", first, "--discard")
+    assert (tree / "mark").read_text() == "original"
+
+
+def test_a_copy_whose_discard_was_cut_off_is_never_made_live(system: System, tree: Path) -> None:
+    restore = restored(system, tree, "original")
+    live = tree_digest(tree)
+    system.killed("undo", restore, "--discard", at="discard")
+    kept = next(one for one in tree.parent.iterdir() if one != tree)
+    shutil.rmtree(next(kept.rglob("sub")))
+    assert "--discard" in system.run("undo", restore, expect=2)["error"]["fix"]
+    assert tree_digest(tree) == live
+    system.run("undo", restore, "--discard")
+    assert [one.name for one in tree.parent.iterdir()] == [tree.name]
+
+
+def test_a_killed_undo_is_finished_by_its_watcher(system: System, tree: Path) -> None:
+    restore = restored(system, tree, "original")
+    system.killed("undo", restore, at="undo")
+    system.settled()
+    assert (tree / "mark").read_text() == "original"
+    assert system.run("undo")["restores"][0]["live"] == "before"
+
+
+def test_a_damaged_record_of_a_kept_copy_is_told_and_hides_no_other(system: System, tree: Path) -> None:
+    restore = restored(system, tree, "original")
+    damaged = system.root / "var/lib/restaura/kept/20260101T000000Z-000000-app.json"
+    damaged.write_text('{"id": "2026')
+    status = system.run("status", expect=3)
+    assert any(str(damaged) in one["what"] for one in status["problems"])
+    assert [one["id"] for one in system.run("undo")["restores"]] == [restore]
+    system.run("undo", restore)
+    assert (tree / "mark").read_text() == "original"

@@ -5,12 +5,15 @@ import shlex
 
 from restaura.config.schema import Config, Store
 from restaura.paths import Paths
+from restaura.sources.files import FilesComponent
+from restaura.staging import SYSTEM
 
 
 def render(config: Config, paths: Paths, store: Store | None = None) -> str:
     """Return the runbook as Markdown; `store` is the one it lies in (all are named anyway)."""
     name = config.settings.host
-    first = store or (config.stores[0] if config.stores else None)
+    elsewhere = sorted(config.stores, key=lambda one: not one.location.startswith("s3:"))
+    first = store or (elsewhere[0] if elsewhere else None)
     stores = "\n".join(f"- `{one.name}`: {one.type}, `{one.location}`" for one in config.stores) or "- none"
     components = "\n".join(
         f"| {plan.name} | {plan.schedule} | {', '.join(one.name for one in config.plan_components(plan))} | "
@@ -18,6 +21,13 @@ def render(config: Config, paths: Paths, store: Store | None = None) -> str:
         for plan in config.plans
     )
     location = shlex.quote(first.location) if first else "LOCATION"
+    restore = f"python3 restaura.pyz restore --store {location} --kit {name}.kit --host {shlex.quote(name)}"
+    # What a running system stands on is refused a restore to its own place.
+    apart = [one for one in config.components if isinstance(one, FilesComponent) and set(one.paths) & set(SYSTEM)]
+    live = [one for one in config.components if one not in apart]
+    acts = [f"{restore} --component {one.name} --to dir:/root/{one.name} --yes" for one in apart]
+    acts += [f"{restore} {' '.join(f'--component {one.name}' for one in live)} --yes"] if live else []
+    commands = "\n".join([restore, *acts])
     return f"""# Runbook: restore {name}
 
 The points of `{name}` are in:
@@ -47,15 +57,18 @@ On a clean Debian 12 or 13 machine, as root:
 1. Install `python3`, `restic` (0.18 or newer), `age`, `zstd`, `python3-boto3`, and the servers whose data comes back.
 2. Copy `restaura.pyz` from the root of a store (for S3 with any client), and `{name}.kit` from where it is kept
    (`ansible-vault decrypt {name}.kit` when it is encrypted).
-3. See what is there, then restore:
+3. See what is there, then restore. What comes to a directory, the system's own configuration, is for you to copy from:
 
 ```sh
-python3 restaura.pyz restore --store {location} --kit {name}.kit --host {shlex.quote(name)}
-python3 restaura.pyz restore --store {location} --kit {name}.kit --host {shlex.quote(name)} --yes
+{commands}
 ```
 
-Then run `setup_backup.yml` for the new machine; it will name the command that lets it write into the stores
-(`restaura adopt`).
+4. Put the keys back, and run `setup_backup.yml` for the new machine. It stops at a store in which the old one wrote,
+   and names the command that lets this one go on there (`restaura adopt`). Then run it again:
+
+```sh
+python3 restaura.pyz keys restore --kit {name}.kit
+```
 
 Configuration: `{paths.config}` · keys: `{paths.keys}` · logs: `{paths.logs}`
 """

@@ -306,6 +306,9 @@ class Files:
             self.take_back(debt.act, debt.data)
             self._host.journal.settle(debt)
             raise
+        if target.kind == "scratch":
+            # The spool it stands in is a debt of its own.
+            self._host.journal.settle(debt)
         return staged
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:

@@ -51,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except OSError as error:
+        where = str(error.filename or f"restaura {options.verb}")
+        fix = "look at its disk (df -h, dmesg) and its permissions, then try again"
+        return _failed(RestauraError(error.strerror or str(error), where=where, fix=fix), as_json)
     if not isinstance(answer, Answer):
         raise TypeError(f"{options.action}.{options.call} returned no Answer")
     quiet = options.verb in QUIET and not getattr(options, "check", False)

@@ -34,6 +34,10 @@ def reporting(host: Host, plan: Plan, action: str) -> Iterator[list[Answer]]:
     except KeyboardInterrupt:
         finish(host, plan, action, began, Exit.FAILED, "interrupted", {})
         raise
+    except Exception as error:
+        # A full disk, a defect: whoever watches must hear of it all the same.
+        finish(host, plan, action, began, Exit.FAILED, f"{type(error).__name__}: {error}", {})
+        raise
     if answers:
         finish(host, plan, action, began, answers[-1].code, answers[-1].text, answers[-1].data)
 
@@ -111,6 +115,7 @@ def write_metrics(host: Host) -> None:
     actions = [
         ({"plan": plan, "action": action}, row)
         for plan, found in (plans.items() if isinstance(plans, dict) else ())
+        if plan in {one.name for one in host.config.plans}
         for action, row in found.items()
     ]
     metric("last_exit_code", "Exit code of the last action.", [(labels, row["exit"]) for labels, row in actions])

@@ -22,9 +22,12 @@ def prune(host: Host, options: argparse.Namespace) -> Answer:
     results: list[dict[str, Any]] = []
     code = int(Exit.DONE)
     for plan in plans:
-        with reporting(host, plan, "prune") as answers:
+        if options.check:
             answer = _prune_plan(host, plan, options)
-            answers.append(answer)
+        else:
+            with reporting(host, plan, "prune") as answers:
+                answer = _prune_plan(host, plan, options)
+                answers.append(answer)
         results += answer.data["results"]
         code = code or answer.code
     text = "\n".join(_line(one) for one in results)

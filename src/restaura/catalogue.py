@@ -10,7 +10,7 @@ from restaura.errors import RestauraError
 from restaura.host import Host
 from restaura.paths import write_atomic
 from restaura.point import started_at
-from restaura.standing import standing
+from restaura.standing import recency, standing
 from restaura.stores import StoredPoint, open_store
 
 VERSION = 1
@@ -114,7 +114,7 @@ def newest(host: Host) -> list[Newest]:
                     for row in shelves[store.name].rows
                     if (row.host, row.plan, row.component) == (host.name, plan.name, component.name)
                 ]
-                rows.sort(key=lambda row: row.point)
+                rows.sort(key=lambda row: recency(row.point))
                 good = [row for row in rows if row.good]
                 proven = [row for row in good if row.proof == "proven"]
                 found.append(

@@ -21,11 +21,10 @@ from itertools import pairwise
 from typing import Any
 
 from restaura.config.schema import Retention
-from restaura.point import ID_PATTERN, started_at
-from restaura.standing import is_good, standing
+from restaura.point import started_at
+from restaura.standing import in_future, is_good, recency, standing
 from restaura.stores import StoredPoint
 
-FUTURE = timedelta(hours=1)
 JUMP = timedelta(days=40)
 NOW = "now"
 UNITS = {"h": 1, "d": 24, "w": 7 * 24, "m": 30 * 24, "y": 365 * 24}
@@ -72,9 +71,9 @@ def plan_prune(
     a manifest of this host is damaged, when a point of it lies in the future, or when time jumped: two of the newest
     points, or the newest and now, are more than 40 days and more than 3 times as far apart as the others.
     """
-    own = _newest_first(
-        one for one in points if one.manifest and (one.manifest.host, one.manifest.plan) == (host, plan)
-    )
+    mine = [one for one in points if one.manifest and (one.manifest.host, one.manifest.plan) == (host, plan)]
+    # Those of the future come last: what was taken since the clock was set right is newer.
+    own = sorted(mine, key=lambda one: recency(one.id, now), reverse=True)
     held = {name for one in own for name, state in _states(one).items() if state != "failed"}
     orphaned = sorted(held - set(components))
     keep: dict[str, list[str]] = {one.id: [] for one in own}
@@ -154,10 +153,7 @@ def _future(points: Iterable[StoredPoint], host: str, now: datetime) -> dict[str
     return {
         one.id: f"point {one.id} lies in the future of {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         for one in points
-        if one.host in ("", host)
-        and ID_PATTERN.match(one.id)
-        and started_at(one.id) > now + FUTURE
-        and not _time_accepted(one)
+        if one.host in ("", host) and in_future(one.id, now) and not _time_accepted(one)
     }
 
 
@@ -180,10 +176,6 @@ def _jumped(
         if gap > max(JUMP, 3 * max(others, default=timedelta())) and end not in accepted:
             found[end] = f"{gap.days} days without a good point before {end if end == NOW else f'point {end}'}"
     return found
-
-
-def _newest_first(points: Iterable[StoredPoint]) -> list[StoredPoint]:
-    return sorted(points, key=lambda one: one.id, reverse=True)
 
 
 def _states(point: StoredPoint) -> dict[str, str]:

@@ -2,11 +2,14 @@
 """Where a component of a point stands: its state, its proof, and whether it is good. The one place that judges it."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from restaura.errors import NoPointError
-from restaura.point import ComponentRecord, Consistency, Manifest, Proof, State, started_at
+from restaura.point import ID_PATTERN, ComponentRecord, Consistency, Manifest, Proof, State, started_at
 from restaura.stores import StoredPoint
+
+TICK = timedelta(microseconds=1)
+FUTURE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ def standing(point: StoredPoint, component: str) -> Standing | None:
     return Standing(record.state, record.consistency, proof, proof_at, accepted)
 
 
+def next_record(point: StoredPoint) -> str:
+    """Return the time to write into a record of `point` made now: later than every other's, whatever the clock says."""
+    now = datetime.now(UTC)
+    last = max((datetime.fromisoformat(one.at) for one in point.records), default=now - TICK)
+    return max(now, last + TICK).isoformat(timespec="microseconds")
+
+
 def held(manifest: Manifest, component: str) -> ComponentRecord | None:
     """Return the record of `component` in `manifest`, or None."""
     return next((one for one in manifest.components if one.name == component), None)
@@ -71,7 +81,17 @@ def is_good(point: StoredPoint, component: str) -> bool:
 
 def last_good(points: list[StoredPoint], component: str) -> StoredPoint | None:
     """Return the newest point in which `component` is good."""
-    return max((one for one in points if is_good(one, component)), key=lambda one: one.id, default=None)
+    return max((one for one in points if is_good(one, component)), key=lambda one: recency(one.id), default=None)
+
+
+def recency(point_id: str, now: datetime | None = None) -> tuple[bool, str]:
+    """Return what orders points by time. One of the future was taken while the clock was wrong, before all others."""
+    return not in_future(point_id, now or datetime.now(UTC)), point_id
+
+
+def in_future(point_id: str, now: datetime) -> bool:
+    """Whether a point's id claims a start more than an hour after `now`."""
+    return bool(ID_PATTERN.match(point_id)) and started_at(point_id) > now + FUTURE
 
 
 @dataclass(frozen=True)
@@ -103,7 +123,7 @@ def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> 
     if wanted.date:
         there = [one for one in there if one.label.startswith(_date(wanted.date))]
     if wanted.before is not None:
-        there = [one for one in there if started_at(one.id) <= wanted.before]
+        there = [one for one in there if ID_PATTERN.match(one.id) and started_at(one.id) <= wanted.before]
     good = [one for one in there if all(is_good(one, name) for name in components)]
     if not good:
         asked = " and ".join(components) or "anything"
@@ -112,7 +132,7 @@ def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> 
             where=f"date {wanted.date}" if wanted.date else "latest",
             fix="restaura list",
         )
-    return max(good, key=lambda one: one.id)
+    return max(good, key=lambda one: recency(one.id))
 
 
 def _date(text: str) -> str:

@@ -4,7 +4,6 @@
 import argparse
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from restaura import catalogue, locks, restoring
@@ -16,7 +15,7 @@ from restaura.output import Answer, table
 from restaura.point import Record
 from restaura.report import reporting
 from restaura.sources import registry
-from restaura.standing import Wanted, choose, held
+from restaura.standing import Wanted, choose, held, next_record
 from restaura.stores import Store, StoredPoint, open_store
 
 
@@ -105,13 +104,12 @@ def _result(
 
 def _keep_verdicts(store: Store, points: list[StoredPoint], results: list[dict[str, Any]]) -> None:
     """Write one signed record a point: what was proven, and what was disproven."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     for point in points:
         rows = [one for one in results if one["store"] == store.name and one["point"] == point.id]
         verdicts = {one["component"]: one["verdict"] for one in rows if one["verdict"] in ("proven", "disproven")}
         if verdicts:
             details = {one["component"]: {"seconds": one["seconds"], "problems": one["problems"][:50]} for one in rows}
-            store.add_record(point, Record(point.id, "drill", now, verdicts, details))
+            store.add_record(point, Record(point.id, "drill", next_record(point), verdicts, details))
 
 
 def _answer(plan: Plan, results: list[dict[str, Any]]) -> Answer:

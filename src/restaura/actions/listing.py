@@ -2,7 +2,6 @@
 """`restaura list`, `show` and `accept`: what points there are, what one holds, and a person's word on it."""
 
 import argparse
-from datetime import UTC, datetime
 from typing import Any
 
 from restaura import catalogue
@@ -10,7 +9,7 @@ from restaura.errors import ConfigError, NoPointError, RestauraError, StoreError
 from restaura.host import Host
 from restaura.output import Answer, size, table
 from restaura.point import Record
-from restaura.standing import Wanted, choose, held, standing
+from restaura.standing import Wanted, choose, held, next_record, recency, standing
 from restaura.stores import Store, StoredPoint, open_store
 
 
@@ -76,7 +75,7 @@ def find(host: Host, point_id: str) -> list[tuple[Store, StoredPoint]]:
         raise StoreError("; ".join(problems), where=f"point {point_id}")
     if not found:
         raise NoPointError("no such point", where=f"point {point_id}", fix="restaura list --refresh")
-    newest = max(point.id for _, point in found)
+    newest = max((point.id for _, point in found), key=recency)
     return [(store, point) for store, point in found if point.id == newest]
 
 
@@ -120,8 +119,7 @@ def accept(host: Host, options: argparse.Namespace) -> Answer:
         if verdict.good or record.state == "complete":
             continue
         if not options.check:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            store.add_record(point, Record(point.id, "accept", now, {record.name: "accepted"}))
+            store.add_record(point, Record(point.id, "accept", next_record(point), {record.name: "accepted"}))
             catalogue.put(host, store.name, store.points())
         done.append(store.name)
     text = (

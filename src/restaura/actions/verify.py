@@ -16,7 +16,7 @@ from restaura.pipeline import INDEX_SUFFIX
 from restaura.point import ComponentRecord, Manifest, Record
 from restaura.report import reporting
 from restaura.restoring import StoreReader
-from restaura.standing import standing
+from restaura.standing import next_record, standing
 from restaura.stores import Store, StoredPoint, open_store
 
 PARTS = 30
@@ -129,20 +129,17 @@ def _keep_verdict(store: Store, point: StoredPoint, problems: dict[str, str], re
     """Keep a record of what was found wrong, or found right that a verify had found wrong."""
     results = dict.fromkeys(problems, "disproven")
     for component in point.manifest.components if point.manifest and read else ():
-        verdict = standing(point, component.name)
-        if verdict and verdict.proof == "disproven" and component.name not in problems:
+        if _disproven(point, component.name) and component.name not in problems:
             results[component.name] = "verified"
-    known = {
-        component
-        for record in point.records
-        for component, result in record.results.items()
-        if record.kind == "verify" and result == "disproven"
-    }
-    news = {name: result for name, result in results.items() if result == "verified" or name not in known}
+    news = {name: result for name, result in results.items() if result == "verified" or not _disproven(point, name)}
     if news:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        store.add_record(point, Record(point.id, "verify", now, news, {"problems": problems}))
+        store.add_record(point, Record(point.id, "verify", next_record(point), news, {"problems": problems}))
     return bool(news)
+
+
+def _disproven(point: StoredPoint, component: str) -> bool:
+    verdict = standing(point, component)
+    return verdict is not None and verdict.proof == "disproven"
 
 
 def _whose_turn(host: Host, plan: Plan, store: Store, points: Iterable[StoredPoint]) -> set[str]:

@@ -109,8 +109,15 @@ def _problems(host: Host, newest: list[Newest], now: datetime) -> list[tuple[str
                         f"restaura {action} {'--plan ' if action != 'run' else ''}{plan}",
                     )
                 )
-    for path in damaged_records(host):
-        found.append((f"the record of a kept copy cannot be read: {path}", f"look at it, then: rm {path}"))
+    return found + _left(host)
+
+
+def _left(host: Host) -> list[tuple[str, str]]:
+    """Name what dead runs left, and the records of kept copies that cannot be read."""
+    found = [
+        (f"the record of a kept copy cannot be read: {path}", f"look at it, then: rm {path}")
+        for path in damaged_records(host)
+    ]
     if dead := [debt for debt in host.journal.open_debts() if not debt.process.alive]:
         found.append((f"{len(dead)} acts of dead runs are not taken back", "restaura recover"))
     return found

@@ -215,7 +215,8 @@ class Postgres:
         if target.kind == "scratch":
             restore.swap(record | {"terminate": True})
             current = names
-        return Staged(target, data | {"record": record, "current": current, "whole": whole}, notes, part=not whole)
+        data |= {"record": record, "names": names, "current": current, "whole": whole}
+        return Staged(target, data, notes, part=not whole)
 
     def _to_directory(self, point: PointReader | restore.Folder, target: Target) -> Staged:
         """Write the artifacts as files, for a person's own pg_restore; they are only readable by root."""
@@ -330,8 +331,9 @@ class Postgres:
         """Return libpq's variables for the restored server, and the restored names by JSON in RESTAURA_DATABASES."""
         if "server" not in staged.data:
             return {"RESTAURA_TARGET": staged.data["directory"]}
-        server, current = Server.from_json(staged.data["server"]), staged.data["current"]
-        env = {"RESTAURA_TARGET": server.host, "RESTAURA_DATABASES": json.dumps(current)}
+        server = Server.from_json(staged.data["server"])
+        # They are run after the swap: the names are the final ones.
+        env = {"RESTAURA_TARGET": server.host, "RESTAURA_DATABASES": json.dumps(staged.data["names"])}
         return env | {key: value for key, value in server.environment("postgres").items() if key != "PGAPPNAME"}
 
     @staticmethod

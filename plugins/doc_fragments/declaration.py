@@ -15,7 +15,8 @@ options:
       host:
         description:
           - 'Name of this host in stores: the inventory name.'
-          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63
+            characters.
         type: str
         required: true
       reserve_percent:
@@ -50,13 +51,14 @@ options:
       name:
         description:
           - Name of the store, unique on the host.
-          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63
+            characters.
         type: str
         required: true
       type:
         description:
-          - '`restic` keeps points deduplicated and encrypted; `dated` keeps plain files by date, readable with
-            no tool of ours.'
+          - '`restic` keeps points deduplicated and encrypted; `dated` keeps plain files by date, readable
+            with no tool of ours.'
         type: str
         choices:
           - restic
@@ -83,8 +85,8 @@ options:
         default: us-east-1
       password:
         description:
-          - Password of a restic repository. Without one, it is generated on the host once and goes into the recovery
-            kit.
+          - Password of a restic repository. Without one, it is generated on the host once and goes into
+            the recovery kit.
         type: str
       compression:
         description:
@@ -96,8 +98,8 @@ options:
         default: zstd
       encrypt:
         description:
-          - Whether a dated store encrypts everything with age (adds `.age`). Artifacts that hold secrets are always
-            encrypted.
+          - Whether a dated store encrypts everything with age (adds `.age`). Artifacts that hold secrets
+            are always encrypted.
         type: bool
         default: false
       age_recipients:
@@ -118,8 +120,8 @@ options:
         default: true
       host_may_delete:
         description:
-          - 'Whether this host may delete points. With `false`, retention runs elsewhere: `restaura prune` with
-            another credential.'
+          - 'Whether this host may delete points. With `false`, retention runs elsewhere: `restaura prune`
+            with another credential.'
         type: bool
         default: true
   plans:
@@ -131,7 +133,8 @@ options:
       name:
         description:
           - Name of the plan, unique on the host.
-          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+          - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63
+            characters.
         type: str
         required: true
       components:
@@ -148,14 +151,14 @@ options:
         default: []
       schedule:
         description:
-          - 'When cron runs it: `hourly`, `daily`, `weekly`, `monthly` (at a time drawn from the host''s name),
-            an exact time `23:00`, `sun 03:30`, five cron fields, or `never`.'
+          - 'When cron runs it: `hourly`, `daily`, `weekly`, `monthly` (at a time drawn from the host''s
+            name), an exact time `23:00`, `sun 03:30`, five cron fields, or `never`.'
         type: str
         default: daily
       timezone:
         description:
-          - Time zone of point labels, as in `America/Sao_Paulo`; empty means the host's own. Cron itself always
-            runs in the host's.
+          - Time zone of point labels, as in `America/Sao_Paulo`; empty means the host's own. Cron itself
+            always runs in the host's.
         type: str
         default: ''
       retention:
@@ -171,7 +174,8 @@ options:
             default: 3
           keep_within:
             description:
-              - 'Keep every point younger than this: a number and `h`, `d`, `w`, `m` (30 days) or `y` (365 days).'
+              - 'Keep every point younger than this: a number and `h`, `d`, `w`, `m` (30 days) or `y`
+                (365 days).'
               - 'Example: `7d`.'
             type: str
             default: ''
@@ -201,8 +205,8 @@ options:
             default: 2
       fingerprint:
         description:
-          - '`content` reads every value; `catalog` reads structure, counts and sizes, and is quicker. A run that
-            a drill will prove takes `content` whatever stands here.'
+          - '`content` reads every value; `catalog` reads structure, counts and sizes, and is quicker.
+            A run that a drill will prove takes `content` whatever stands here.'
         type: str
         choices:
           - content
@@ -210,15 +214,16 @@ options:
         default: content
       drill:
         description:
-          - 'When the newest point is restored into a throw-away target: `hourly`, `daily`, `weekly`, `monthly`
-            (at a time drawn from the host''s name), an exact time `23:00`, `sun 03:30`, five cron fields, or `never`.'
+          - 'When the newest point is restored into a throw-away target: `hourly`, `daily`, `weekly`,
+            `monthly` (at a time drawn from the host''s name), an exact time `23:00`, `sun 03:30`, five
+            cron fields, or `never`.'
         type: str
         default: weekly
       verify:
         description:
-          - 'When stored bytes are read again, a part each time so that all are read within 30 days: `hourly`, `daily`,
-            `weekly`, `monthly` (at a time drawn from the host''s name), an exact time `23:00`, `sun 03:30`, five
-            cron fields, or `never`.'
+          - 'When stored bytes are read again, a part each time so that all are read within 30 days: `hourly`,
+            `daily`, `weekly`, `monthly` (at a time drawn from the host''s name), an exact time `23:00`,
+            `sun 03:30`, five cron fields, or `never`.'
         type: str
         default: daily
       pause:
@@ -258,8 +263,8 @@ options:
         default: ''
       heartbeat_url:
         description:
-          - URL fetched after every run that ended with exit code 0 (Healthchecks, Uptime Kuma …); `/fail` is not
-            added.
+          - URL fetched after every run that ended with exit code 0 (Healthchecks, Uptime Kuma …); `/fail`
+            is not added.
         type: str
   components:
     description:
@@ -275,18 +280,20 @@ options:
           name:
             description:
               - Name of the component, unique on the host.
-              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
             type: str
             required: true
           accept_torn:
             description:
-              - Whether data that could not be captured at one instant (shown as `torn`) may count as good.
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
             type: bool
             default: false
           shrink_guard:
             description:
-              - Per cent by which the component may shrink against its last good point before it is kept as *suspect*,
-                which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
               - At least 0.
             type: int
             default: 50
@@ -299,15 +306,17 @@ options:
               name:
                 description:
                   - Name shown in reports.
-                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
                 type: str
                 required: true
               command:
                 description:
-                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored
-                    data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source
-                    adds.'
-                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok`.'
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the restored data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database)
+                    and what the source adds.'
+                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep
+                    -qx ok`.'
                 type: str
                 required: true
               timeout:
@@ -326,10 +335,10 @@ options:
             required: true
           exclude:
             description:
-              - 'What to leave out. Shell patterns as in .gitignore: `*`, `?` and `[a-z]` stay within one name,
-                `**` is any number of directories, a trailing `/` means directories only. A pattern that begins
-                with `/` is matched against the absolute path, any other against the end of it. What matches takes
-                along all that is below it.'
+              - 'What to leave out. Shell patterns as in .gitignore: `*`, `?` and `[a-z]` stay within
+                one name, `**` is any number of directories, a trailing `/` means directories only. A
+                pattern that begins with `/` is matched against the absolute path, any other against the
+                end of it. What matches takes along all that is below it.'
               - 'Example: `[''node_modules/'', ''*.tmp'', ''/srv/app/cache/**'']`.'
             type: list
             elements: str
@@ -343,14 +352,14 @@ options:
             default: []
           one_file_system:
             description:
-              - Whether to stay on the file system of each path; other mounts below are reported and kept as empty
-                directories. Pseudo file systems are never entered.
+              - Whether to stay on the file system of each path; other mounts below are reported and kept
+                as empty directories. Pseudo file systems are never entered.
             type: bool
             default: true
           sqlite:
             description:
-              - 'How SQLite databases are copied: `backup` through SQLite, as of one transaction, or `plain` like
-                other files.'
+              - 'How SQLite databases are copied: `backup` through SQLite, as of one transaction, or `plain`
+                like other files.'
             type: str
             choices:
               - backup
@@ -363,7 +372,8 @@ options:
             default: false
           restore_stops:
             description:
-              - systemd units that are stopped while restored files change places with live ones, if they run.
+              - systemd units that are stopped while restored files change places with live ones, if they
+                run.
               - 'Example: `[''app.service'']`.'
             type: list
             elements: str
@@ -377,18 +387,20 @@ options:
           name:
             description:
               - Name of the component, unique on the host.
-              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
             type: str
             required: true
           accept_torn:
             description:
-              - Whether data that could not be captured at one instant (shown as `torn`) may count as good.
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
             type: bool
             default: false
           shrink_guard:
             description:
-              - Per cent by which the component may shrink against its last good point before it is kept as *suspect*,
-                which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
               - At least 0.
             type: int
             default: 50
@@ -401,15 +413,17 @@ options:
               name:
                 description:
                   - Name shown in reports.
-                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 63 characters.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
                 type: str
                 required: true
               command:
                 description:
-                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored
-                    data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source
-                    adds.'
-                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok`.'
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the restored data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database)
+                    and what the source adds.'
+                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep
+                    -qx ok`.'
                 type: str
                 required: true
               timeout:
@@ -480,8 +494,9 @@ options:
             default: []
           restricted_role:
             description:
-              - 'Whether `user` may be no superuser but a role with `pg_read_all_data`, `BYPASSRLS` and `CONNECT`.
-                Such a role cannot read large objects: preflight refuses it where there are any. It cannot restore.'
+              - 'Whether `user` may be no superuser but a role with `pg_read_all_data`, `BYPASSRLS` and
+                `CONNECT`. Such a role cannot read large objects: preflight refuses it where there are
+                any. It cannot restore.'
             type: bool
             default: false
           lock_timeout:

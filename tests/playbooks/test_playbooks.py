@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.xdist_group("playbooks"), pytest.mark.timeout(900)]
 
 PASSWORD = "s3cret-of-the-store"
 DIGEST = "cd /srv/shop && find . -printf '%p %m %u %s %T@\\n' -type f -exec sha256sum {} + | sort | sha256sum"
-STATE = "find /etc/restaura /etc/cron.d /usr/local /var/lib/restaura -printf '%p %m %s %T@\\n' | sort | sha256sum"
+STATE = "find /etc/restaura /etc/cron.d /usr/local -type f -printf '%p %m %T@\\n' -exec sha256sum {} + | sort | sha256sum"
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,8 @@ def test_a_restore_needs_the_names_of_all_hosts_of_the_play(first: Play, site: S
     spoilt = sh(host, DIGEST)
     planned = site.play("restore_backup.yml")
     assert (planned.status, planned.changed) == ("successful", 0), planned.messages
-    assert "/srv/shop" in planned.text
+    assert f"-e backup_restore_confirm={host.name}" in planned.text
+    assert "would be restored to live" in planned.text
     refused = site.play("restore_backup.yml", backup_restore_confirm="another")
     assert refused.status == "failed"
     assert f"-e backup_restore_confirm={host.name}" in refused.messages[0]

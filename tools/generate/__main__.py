@@ -82,7 +82,7 @@ def _specs(role: str) -> dict[str, Any]:
 
 
 def _yaml(data: Any) -> str:
-    return yaml.dump(data, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _python(text: str) -> str:

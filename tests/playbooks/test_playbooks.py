@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.xdist_group("playbooks"), pytest.mark.timeout(900)]
 
 PASSWORD = "s3cret-of-the-store"
 DIGEST = "cd /srv/shop && find . -printf '%p %m %u %s %T@\\n' -type f -exec sha256sum {} + | sort | sha256sum"
-STATE = "find /etc/restaura /etc/cron.d /usr/local -type f -printf '%p %m %T@\\n' -exec sha256sum {} + | sort | sha256sum"
+FILES = "/etc/restaura /etc/cron.d /usr/local"
+STATE = f"find {FILES} -type f -printf '%p %m %T@\\n' -exec sha256sum {{}} + | sort | sha256sum"
 
 
 @pytest.fixture(scope="module")

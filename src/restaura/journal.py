@@ -85,7 +85,7 @@ class Journal:
     def settle(self, debt: Debt | str) -> None:
         """Strike a debt (or the one of that id) out: its act was taken back or is no longer ours."""
         with contextlib.suppress(FileNotFoundError):
-            self._path(debt if isinstance(debt, str) else debt.id).unlink()
+            self.path(debt if isinstance(debt, str) else debt.id).unlink()
             sync_dir(self._directory)
 
     @contextlib.contextmanager
@@ -117,9 +117,10 @@ class Journal:
                 debts.append(Debt(path.stem, "unreadable", f"{path}: {error}", {}, Process(0, 0, "")))
         return debts
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Return the file of the debt of that id."""
         return self._directory / f"{name}.json"
 
     def _save(self, debt: Debt) -> None:
         private_dir(self._directory)
-        write_atomic(self._path(debt.id), json.dumps(asdict(debt)).encode())
+        write_atomic(self.path(debt.id), json.dumps(asdict(debt)).encode())

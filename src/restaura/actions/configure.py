@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from restaura import keys, runbook, schedule
+from restaura import catalogue, keys, runbook, schedule
+from restaura.actions import recover as recovery
 from restaura.config import load
 from restaura.config.schema import Config, Store
-from restaura.errors import ConfigError, StoreError
+from restaura.errors import ConfigError, DamagedError, IdentityError, StoreError
 from restaura.host import Host
 from restaura.output import Answer
 from restaura.paths import Paths, private_dir, write_atomic
 from restaura.process import program_bytes
+from restaura.stores import Store as OpenStore
 from restaura.stores import Writer, open_store
 
 SECRET = "(secret)"  # noqa: S105 - what is shown in the place of one
@@ -51,16 +53,19 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
     for path, (text, mode) in files.items():
         _compare_file(path, text, mode, changes)
     if not options.check:
+        if before:
+            # With the stores of now: a debt of one that goes could not be paid afterwards.
+            recovery.pay(Host(paths, before))
         _apply_keys(target, config, given)
         _write(paths.config, *files[paths.config])
         _write(paths.etc / "RUNBOOK.md", *files[paths.etc / "RUNBOOK.md"])
-    warnings = _stores(target, config, before, changes, check=options.check)
+    _stores(target, config, before, changes, check=options.check)
     if not options.check:
         _write(paths.cron, *files[paths.cron])
     unprotected = (
         sorted({one.name for one in before.components} - {one.name for one in config.components}) if before else []
     )
-    warnings += [f"component {name} is no longer protected; its points stay" for name in unprotected]
+    warnings = [f"component {name} is no longer protected; its points stay" for name in unprotected]
     data = {"changed": bool(changes.rows), "changes": changes.rows, "warnings": warnings, "unprotected": unprotected}
     return Answer(data, "\n".join([*(row["what"] for row in changes.rows), *warnings]) or "nothing to change")
 
@@ -151,10 +156,9 @@ def _write(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
-def _stores(host: Host, config: Config, before: Config | None, changes: Changes, check: bool) -> list[str]:
-    """Make the stores and put beside the points what a bare machine needs. Return warnings."""
+def _stores(host: Host, config: Config, before: Config | None, changes: Changes, check: bool) -> None:
+    """Make the stores and put beside the points what a bare machine needs."""
     known = {(one.name, one.type, one.location) for one in before.stores} if before else set()
-    warnings: list[str] = []
     failed: list[StoreError] = []
     for one in config.stores:
         new = (one.name, one.type, one.location) not in known
@@ -164,6 +168,8 @@ def _stores(host: Host, config: Config, before: Config | None, changes: Changes,
             continue
         try:
             store = open_store(one, host)
+            if not new:
+                _still_there(host, store)
             plans = tuple(sorted(plan.name for plan in config.plans if one in config.plan_stores(plan)))
             if store.create(Writer(config.settings.host, host.identity, plans)):
                 changes.add(f"store {one.name}", "absent or not registered", f"{one.type} at {one.location}")
@@ -175,7 +181,19 @@ def _stores(host: Host, config: Config, before: Config | None, changes: Changes,
         raise failed[0]
     if failed:
         raise StoreError("; ".join(str(one) for one in failed), where="stores")
-    return warnings
+
+
+def _still_there(host: Host, store: OpenStore) -> None:
+    """Refuse to make a store anew where one held points: its disk may not be mounted. StoreError says so."""
+    if not catalogue.load(host).get(store.name, catalogue.Shelf()).rows:
+        return
+    try:
+        store.check(writing=False)
+    except (DamagedError, IdentityError):
+        raise
+    except StoreError as error:
+        fix = "mount its disk; when its points are lost for good, give the store another name"
+        raise StoreError(f"{error.what}, and it held points", where=error.where, fix=fix) from error
 
 
 def _kit_files(host: Host, store: Store) -> dict[str, bytes]:

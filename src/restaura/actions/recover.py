@@ -48,9 +48,11 @@ def pay(host: Host) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 continue
             try:
                 _take_back(host, debt)
-            except (RestauraError, OSError) as error:
-                host.log.event("recover failed", "error", owner=debt.owner, act=debt.act, error=str(error))
-                failed.append({**_row(debt), "error": f"{debt.owner} {debt.act}: {error}"})
+            except (RestauraError, OSError, KeyError, TypeError, ValueError) as error:
+                why = str(error) if isinstance(error, RestauraError | OSError) else f"the record is damaged: {error!r}"
+                why += f"\n  when it can never be taken back: rm {host.journal.path(debt.id)}"
+                host.log.event("recover failed", "error", owner=debt.owner, act=debt.act, error=why)
+                failed.append({**_row(debt), "error": f"{debt.owner} {debt.act}: {why}"})
                 continue
             host.journal.settle(debt)
             host.log.event("recovered", owner=debt.owner, act=debt.act)

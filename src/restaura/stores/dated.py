@@ -26,7 +26,7 @@ from restaura.sources import Stream, Tree
 from restaura.stores import LAYOUT_VERSION, StoredEntry, StoredPoint, StoreInfo, Writer, tar
 from restaura.stores.blobs import Blob, Blobs, checked, open_blobs
 from restaura.stores.encode import CHUNK, Encoder, decoding
-from restaura.stores.root import Root
+from restaura.stores.root import STORE, Root
 from restaura.trees import Index
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class DatedStore:
                 prefixes.append("/".join(parts[:-1]))
             elif len(parts) == depth + 1 and parts[-2] == RECORDS:
                 records.setdefault("/".join(parts[:-2]), []).append(blob)
+        if not prefixes and self.blobs.size(STORE) is None:
+            raise StoreError("there is no store here", where=self.blobs.where, fix="mount its disk if it has one")
         with ThreadPoolExecutor(THREADS) as pool:
             found = list(pool.map(lambda prefix: self._point(prefix, records.get(prefix, ())), prefixes))
         mine = [one for one in found if one is not None and host in (None, "", one.host)]
@@ -179,12 +181,13 @@ class DatedStore:
         prefix = self._own_prefix(point)
         if point.manifest is None:
             raise StoreError("a damaged point is not deleted", where=f"{self.blobs.where}: {prefix}", fix=point.damage)
-        self.blobs.delete([f"{prefix}/{MANIFEST}"])
         named = [
             one for component in point.manifest.components for one in component.artifacts if one.kind != "external"
         ]
-        self.blobs.delete([self._key(point.manifest, one) for one in named])
-        self.blobs.delete([blob.key for blob in self.blobs.listing(f"{prefix}/{RECORDS}")])
+        with self._host.journal.owing(f"store:{self.name}", "delete", {"prefix": prefix, "begun": []}):
+            self.blobs.delete([f"{prefix}/{MANIFEST}"])
+            self.blobs.delete([self._key(point.manifest, one) for one in named])
+            self.blobs.delete([blob.key for blob in self.blobs.listing(f"{prefix}/{RECORDS}")])
 
     def clean(self) -> None:
         """Do nothing: what is deleted is free at once."""

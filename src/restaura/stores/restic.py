@@ -117,6 +117,9 @@ class ResticStore:
 
         A snapshot that cannot be read may be a manifest: it is listed as a damaged point of no host.
         """
+        if self.remote:
+            # A dead endpoint is told in seconds here; restic alone would try for a minute.
+            open_blobs(self._config, self.host).probe()
         found, unreadable = self.repository.snapshots(OURS)
         self._listed = found
         wanted = [one for one in found if host is None or one.tags.get("host") == host]
@@ -199,12 +202,13 @@ class ResticStore:
 
     def delete(self, point: StoredPoint) -> None:
         """Forget the manifest's snapshot, then the point's records and what the manifest names."""
-        self.repository.forget([_checked(point.where["snapshot"])])
-        found, _ = self.repository.snapshots(OURS, f"point={point.id}")
-        rest = {one.id for one in found if one.tags.get("kind") == "record"}
-        for component in point.manifest.components if point.manifest else ():
-            rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
-        self.repository.forget(sorted(rest))
+        with self.host.journal.owing(f"store:{self.name}", "delete", {"point": point.id}):
+            self.repository.forget([_checked(point.where["snapshot"])])
+            found, _ = self.repository.snapshots(OURS, f"point={point.id}")
+            rest = {one.id for one in found if one.tags.get("kind") == "record"}
+            for component in point.manifest.components if point.manifest else ():
+                rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
+            self.repository.forget(sorted(rest))
         for snapshot in {point.where["snapshot"], *rest}:
             self._cached(snapshot).unlink(missing_ok=True)
 

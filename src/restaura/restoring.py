@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import IO
 
 from restaura import process
+from restaura.config import load
 from restaura.config.schema import Component
 from restaura.errors import DamagedError, MismatchError, RestauraError, StoreError
 from restaura.host import Host
 from restaura.pipeline import INDEX_SUFFIX
 from restaura.point import ComponentRecord
 from restaura.sources import Source, Staged, Target
+from restaura.standing import held
 from restaura.stores import Store, StoredPoint
 from restaura.trees import Index
 
@@ -79,6 +81,17 @@ class Built:
     staged: Staged
     reader: StoreReader
     store: str
+
+
+def options_of(host: Host, name: str, point: StoredPoint) -> tuple[Component, str]:
+    """Return a component's options and kind: this host's, or those the point was taken with where it has none such."""
+    record = held(point.manifest, name) if point.manifest else None
+    if name in host.config.kinds and (record is None or record.source == host.config.kinds[name]):
+        return host.config.component(name), host.config.kinds[name]
+    declared = point.manifest.config.get("components", {}) if point.manifest else {}
+    only = {kind: [one for one in items if one["name"] == name] for kind, items in declared.items()}
+    config = load.parse({"settings": {"host": host.name}, "components": only}, f"point {point.id}")
+    return config.component(name), config.kinds[name]
 
 
 def stage(

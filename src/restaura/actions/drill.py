@@ -74,11 +74,12 @@ def _drill_component(
         record = held(point.manifest, component.name) if point.manifest else None
         if record is None or record.fingerprint is None or record.state == "failed":
             return _result(component, store.name, point_id, "failed", ["the point does not hold it whole"], 0.0)
-        source = registry()[host.config.kinds[component.name]].source(component, host)
+        options, kind = restoring.options_of(host, component.name, point)
+        source = registry()[kind].source(options, host)
         with source.scratch() as target:
             built = restoring.stage(host, source, [(store, point)], component.name, target)
             found = source.fingerprint(built.staged, record.fingerprint.depth)
-            problems = record.fingerprint.differences(found) + restoring.checks(source, built.staged, component)
+            problems = record.fingerprint.differences(found) + restoring.checks(source, built.staged, options)
     except DamagedError as error:
         return _result(component, store.name, point_id, "disproven", [str(error)], time.monotonic() - begun)
     except RestauraError as error:

@@ -179,7 +179,7 @@ def _choice(host: Host, name: str, point: StoredPoint, listed: dict[str, tuple[S
             where=f"point {point.id}",
             fix=f"restaura show {point.id}",
         )
-    options, kind = _options(host, name, point)
+    options, kind = restoring.options_of(host, name, point)
     best = candidates[0][1].manifest
     return Choice(options, kind, best.component(name) if best else record, point.plan, point, candidates)
 
@@ -187,16 +187,6 @@ def _choice(host: Host, name: str, point: StoredPoint, listed: dict[str, tuple[S
 def _rank(point: StoredPoint, name: str) -> int:
     verdict = standing(point, name)
     return 0 if verdict and verdict.good else 1
-
-
-def _options(host: Host, name: str, point: StoredPoint) -> tuple[Component, str]:
-    """Return a component's options and kind: those of this host, or those the point was taken with."""
-    if name in host.config.kinds:
-        return host.config.component(name), host.config.kinds[name]
-    declared = point.manifest.config.get("components", {}) if point.manifest else {}
-    only = {kind: [one for one in items if one["name"] == name] for kind, items in declared.items()}
-    config = load.parse({"settings": {"host": host.name}, "components": only}, f"point {point.id}")
-    return config.component(name), config.kinds[name]
 
 
 def _shown(choices: Sequence[Choice], target: Target) -> Answer:

@@ -54,8 +54,8 @@ class Host:
     @cached_property
     def signer(self) -> Signer:
         """Signs with `manifest.key`; also opens what older keys (`manifest.key.*`) signed."""
-        older = [bytes.fromhex(one.read_text()) for one in sorted(self.paths.keys.glob("manifest.key.*"))]
-        return Signer(bytes.fromhex(self.key("manifest.key").read_text().strip()), older)
+        older = [_hex_key(one) for one in sorted(self.paths.keys.glob("manifest.key.*"))]
+        return Signer(_hex_key(self.key("manifest.key")), older)
 
     def key(self, name: str) -> Path:
         """Return the file of a key or secret that must be there; ConfigError names it when it is not."""
@@ -114,6 +114,14 @@ class Host:
         """Replace the host's state durably."""
         private_dir(self.paths.var)
         write_atomic(self.paths.state, json.dumps(state, indent=1, sort_keys=True).encode())
+
+
+def _hex_key(path: Path) -> bytes:
+    with contextlib.suppress(ValueError):
+        if key := bytes.fromhex(path.read_text().strip()):
+            return key
+    fix = f"mv {path} /root/, and restore it from the recovery kit: restaura keys restore --kit FILE"
+    raise ConfigError("the key file is damaged", where=str(path), fix=fix)
 
 
 def environment(**extra: str) -> dict[str, str]:

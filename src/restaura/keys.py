@@ -95,7 +95,10 @@ class Kit:
             raise ConfigError("is not a plain recovery kit", where=str(path), fix=fix) from None
         if not isinstance(data, Mapping) or data.get("restaura_kit") != KIT_VERSION:
             raise ConfigError("is not a recovery kit this program reads", where=str(path), fix="--kit FILE")
-        return cls(data["host"], data["identity"], data["made"], data["config"], data["keys"])
+        try:
+            return cls(data["host"], data["identity"], data["made"], data["config"], data["keys"])
+        except KeyError as error:
+            raise ConfigError(f"is not whole: {error} is missing", where=str(path), fix="--kit FILE") from None
 
     def write_keys(self, directory: Path) -> list[str]:
         """Write the keys that are missing in `directory`, and return their names; a key that differs is an error."""
@@ -120,7 +123,8 @@ class Kit:
 def kit_of(host: Host) -> Kit:
     """Return the recovery kit of this host as it stands: the same, its time too, as long as nothing in it changes."""
     config = json.loads(host.paths.config.read_text())
-    files = [one for one in sorted(host.paths.keys.iterdir()) if one.is_file()]
+    # A name with a dot is what a killed write or an editor left.
+    files = [one for one in sorted(host.paths.keys.iterdir()) if one.is_file() and not one.name.startswith(".")]
     changed = max(one.stat().st_mtime for one in [host.paths.config, *files])
     made = datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds")
     return Kit(host.name, host.identity, made, config, {one.name: one.read_text() for one in files})

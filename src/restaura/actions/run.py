@@ -52,7 +52,9 @@ def run(host: Host, options: argparse.Namespace) -> Answer:
 
 def _proven(host: Host, plan: Plan) -> bool:
     """Whether every component of the plan has a proven point in every store of it, by the stores' own word."""
-    catalogue.refresh(host)
+    shelves = catalogue.refresh(host)
+    if any(shelves[store.name].error for store in host.config.plan_stores(plan)):
+        return False
     rows = [one for one in catalogue.newest(host) if one.plan == plan.name]
     return bool(rows) and all(one.proven_at for one in rows)
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The catalogue: what the stores last said they hold. A cache: delete it and it is rebuilt from the stores."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from restaura import locks
 from restaura.errors import RestauraError
 from restaura.host import Host
 from restaura.paths import write_atomic
@@ -14,6 +17,7 @@ from restaura.standing import recency, standing
 from restaura.stores import StoredPoint, open_store
 
 VERSION = 1
+LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,10 @@ def load(host: Host) -> dict[str, Shelf]:
 
 def put(host: Host, store: str, points: list[StoredPoint]) -> None:
     """Keep a complete listing of one store."""
-    shelves = load(host)
     rows = [row for point in points for row in _rows(store, point)]
     damaged = {point.id: point.damage for point in points if point.damage}
-    shelves[store] = Shelf(datetime.now(UTC).isoformat(timespec="seconds"), "", rows, damaged)
-    _save(host, shelves)
+    with _changing(host) as shelves:
+        shelves[store] = Shelf(datetime.now(UTC).isoformat(timespec="seconds"), "", rows, damaged)
 
 
 def refresh(host: Host) -> dict[str, Shelf]:
@@ -73,9 +76,8 @@ def refresh(host: Host) -> dict[str, Shelf]:
         try:
             put(host, config.name, open_store(config, host).points())
         except RestauraError as error:
-            shelves = load(host)
-            shelves.setdefault(config.name, Shelf()).error = str(error)
-            _save(host, shelves)
+            with _changing(host) as shelves:
+                shelves.setdefault(config.name, Shelf()).error = str(error)
     return load(host)
 
 
@@ -154,6 +156,15 @@ def _rows(store: str, point: StoredPoint) -> list[Row]:
                 )
             )
     return rows
+
+
+@contextlib.contextmanager
+def _changing(host: Host) -> Iterator[dict[str, Shelf]]:
+    """Yield the catalogue and keep what was changed; runs of other plans wait, or the last would undo the first."""
+    with locks.holding(host.paths.locks, ["catalogue"], LOCK_SECONDS):
+        shelves = load(host)
+        yield shelves
+        _save(host, shelves)
 
 
 def _save(host: Host, shelves: dict[str, Shelf]) -> None:

@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from restaura import locks
 from restaura.config import load
 from restaura.config.schema import Config
 from restaura.errors import ConfigError, SpaceError
@@ -19,6 +21,7 @@ from restaura.log import Log
 from restaura.paths import Paths, private_dir, write_atomic
 from restaura.point import Signer
 
+STATE_SECONDS = 60
 GENERATED_KEYS = ("manifest.key", "age.key")
 
 
@@ -110,8 +113,15 @@ class Host:
             return {}
         return data if isinstance(data, dict) else {}
 
-    def save_state(self, state: dict[str, object]) -> None:
-        """Replace the host's state durably."""
+    @contextlib.contextmanager
+    def changing_state(self) -> Iterator[dict[str, Any]]:
+        """Yield the host's state and replace it durably; other processes wait, or the last would undo the first."""
+        with locks.holding(self.paths.locks, ["state"], STATE_SECONDS):
+            state: dict[str, Any] = self.load_state()
+            yield state
+            self._save_state(state)
+
+    def _save_state(self, state: dict[str, object]) -> None:
         private_dir(self.paths.var)
         write_atomic(self.paths.state, json.dumps(state, indent=1, sort_keys=True).encode())
 

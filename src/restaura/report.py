@@ -48,17 +48,13 @@ def finish(host: Host, plan: Plan, action: str, began: str, code: int, summary: 
     host.log.event(
         "finished", "info" if code == 0 else "error", action=action, plan=plan.name, exit=code, summary=summary
     )
-    with _told(host, "state"):
-        state = host.load_state()
-        plans = state.setdefault("plans", {})
-        if isinstance(plans, dict):
-            row = plans.setdefault(plan.name, {}).setdefault(action, {})
-            row.update({"at": now, "exit": code, "summary": summary[-2000:]})
-            if code == 0:
-                row["good_began"] = began
-            if data.get("point"):
-                row["point"] = data["point"]
-        host.save_state(state)
+    with _told(host, "state"), host.changing_state() as state:
+        row = state.setdefault("plans", {}).setdefault(plan.name, {}).setdefault(action, {})
+        row.update({"at": now, "exit": code, "summary": summary[-2000:]})
+        if code == 0:
+            row["good_began"] = began
+        if data.get("point"):
+            row["point"] = data["point"]
     with _told(host, "metrics"):
         write_metrics(host)
     if code not in {Exit.DONE, Exit.LOCKED} and plan.failure_command:

@@ -44,10 +44,9 @@ def _confirm(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
             store = open_store(config, reader)
             opened[config.name] = _open_one(store, store.points(host.name))
     if not options.check:
-        state = host.load_state()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        state["kit_confirmed"] = {"at": now, "keys": _fingerprint(_needed(host, kit.keys))}
-        host.save_state(state)
+        with host.changing_state() as state:
+            state["kit_confirmed"] = {"at": now, "keys": _fingerprint(_needed(host, kit.keys))}
     text = "\n".join(f"the kit opened point {point} in store {store}" for store, point in opened.items())
     return Answer({"changed": True, "opened": opened}, text)
 

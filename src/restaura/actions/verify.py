@@ -162,10 +162,9 @@ def _state(host: Host, plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def _save_state(host: Host, plan: Plan, store: Store, news: dict[str, Any]) -> None:
-    state: dict[str, Any] = host.load_state()
-    mine = state.setdefault("verified", {}).setdefault(plan.name, {})
-    mine[store.name] = {**mine.get(store.name, {}), **news}
-    host.save_state(state)
+    with host.changing_state() as state:
+        mine = state.setdefault("verified", {}).setdefault(plan.name, {})
+        mine[store.name] = {**mine.get(store.name, {}), **news}
 
 
 def _took_turns(host: Host, plan: Plan, store: Store, read: set[str], there: set[str]) -> None:

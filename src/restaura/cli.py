@@ -14,7 +14,7 @@ from typing import NoReturn
 from restaura import CONTRACT, __version__
 from restaura.errors import ConfigError, Exit, RestauraError
 from restaura.host import Host
-from restaura.output import Answer
+from restaura.output import Answer, lines
 from restaura.paths import Paths
 
 # What cron starts says nothing when all is well, so that mail to root means something.
@@ -67,8 +67,7 @@ def _failed(error: RestauraError, as_json: bool) -> int:
     if as_json:
         Answer({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, code=error.exit_code).show(True)
     else:
-        text = f"restaura: {error}"
-        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        print(lines(f"restaura: {error}"), file=sys.stderr)
     return int(error.exit_code)
 
 

@@ -45,6 +45,11 @@ def printable(text: str) -> str:
     return "".join(escaped)
 
 
+def lines(text: str) -> str:
+    """Return text of several lines, each made printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 class Answer:
     """The one answer of a verb: `text` for people, `data` with that text for --json, and the exit code."""
 
@@ -58,7 +63,7 @@ class Answer:
         if as_json:
             print(json.dumps({"contract": CONTRACT, "exit": self.code, "text": self.text, **self.data}))
         elif self.text:
-            print(self.text.encode("utf-8", "backslashreplace").decode())
+            print(lines(self.text))
         return self.code
 
 

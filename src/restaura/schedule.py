@@ -184,7 +184,8 @@ def cron_file(config: Config) -> str:
 
     MAILTO is left to the host: nothing is printed when all is well, so mail to root means that something is not.
     """
-    catch_up = f"{PROGRAM} recover && {PROGRAM} run --catch-up"
+    # Not `&&`: what cannot be taken back must not keep a missed run from being made up for.
+    catch_up = f"{PROGRAM} recover; {PROGRAM} run --catch-up"
     hourly = cron_fields("hourly", config.settings.host)
     lines = [
         "# Managed by Restaura: what is edited here by hand is put back by setup_backup.yml.",
@@ -198,8 +199,8 @@ def cron_file(config: Config) -> str:
     for plan in config.plans:
         verbs = {
             "run": (plan.schedule, f"run {plan.name} --wait {WAIT}"),
-            "drill": (plan.drill, f"drill --plan {plan.name}"),
-            "verify": (plan.verify, f"verify --plan {plan.name}"),
+            "drill": (plan.drill, f"drill --plan {plan.name} --wait {WAIT}"),
+            "verify": (plan.verify, f"verify --plan {plan.name} --wait {WAIT}"),
         }
         lines += ["", f"# Plan {plan.name}"]
         for verb, (schedule, arguments) in verbs.items():

@@ -262,16 +262,16 @@ def test_the_cron_file_has_every_plans_jobs():
     program = "/usr/local/bin/restaura"
     found = dict.fromkeys(command for _, command in jobs())
     assert list(found) == [
-        f"sleep 60; {program} recover && {program} run --catch-up",
-        f"{program} recover && {program} run --catch-up",
+        f"sleep 60; {program} recover; {program} run --catch-up",
+        f"{program} recover; {program} run --catch-up",
         f"{program} run daily --wait 3600",
-        f"{program} drill --plan daily",
-        f"{program} verify --plan daily",
+        f"{program} drill --plan daily --wait 3600",
+        f"{program} verify --plan daily --wait 3600",
         f"{program} run weekly --wait 3600",
     ]
     times = {command: when for when, command in jobs()}
     assert times[f"{program} run weekly --wait 3600"] == "30 3 * * 0"
-    assert times[f"sleep 60; {program} recover && {program} run --catch-up"] == "@reboot"
+    assert times[f"sleep 60; {program} recover; {program} run --catch-up"] == "@reboot"
 
 
 def test_the_cron_file_and_next_run_agree():

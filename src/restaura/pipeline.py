@@ -203,9 +203,8 @@ class Take:
                 for sink in self.sinks:
                     self._copy_tree(part, artifact, sink)
         for sink in self.sinks:
-            captured = sink.of(part.name)
-            if not captured.error:
-                captured.outcome = frozen.outcome(captured.indexes)
+            if self._takes(sink, part):
+                sink.of(part.name).outcome = frozen.outcome(sink.of(part.name).indexes)
 
     def _copy_stream(self, part: Part, artifact: Stream) -> None:
         """Fan a stream out to the direct stores; when all of them fail, to the fed ones, from the start."""

@@ -87,12 +87,14 @@ def discover(paths: Paths, stores: Sequence[Path] = ()) -> Discovery:
     roots = [paths.root / one for one in APPLICATIONS if _holds_something(paths.root / one)]
     files: list[dict[str, Any]] = []
     if (paths.root / "etc").is_dir():
-        files.append({"name": "system", "paths": [str(paths.root / "etc")]})
+        files.append({"name": "system", "paths": [str(paths.root / "etc")], "secret": True})
         scan.tree(paths.root / "etc")
     for root in roots:
         scan.tree(root)
     if roots:
         exclude = [one for one in scan.patterns if any(one.startswith(f"{root}/") for root in map(str, roots))]
+        # A kit beside the backups it opens would be found by whoever finds them.
+        exclude.append("recovery_kits/")
         files.append({"name": "applications", "paths": [str(root) for root in roots], "exclude": exclude})
     for path in data:
         scan.sizes[str(path)] += _size(path)

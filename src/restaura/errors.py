@@ -80,3 +80,7 @@ class RefusedError(RestauraError):
     """An act that could lose data was not confirmed, or the live data is in use."""
 
     exit_code = Exit.USAGE
+
+
+class ProtectedError(RefusedError):
+    """What makes up the system itself (`/etc`) never goes live as a whole."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restaura import trees
-from restaura.errors import ConfigError, DamagedError, NoPointError, RefusedError
+from restaura.errors import ConfigError, DamagedError, NoPointError, ProtectedError, RefusedError
 from restaura.exchange import STAGE, remove
 from restaura.host import Host
 from restaura.mounts import mounts
@@ -54,7 +54,7 @@ def wanted(index: Index, target: Target, component: str) -> list[str]:
             raise NoPointError(f"the point holds no /{one}", where=f"component {component}", fix="restaura show POINT")
     for one in found if target.kind == "live" else ():
         if f"/{one}" in SYSTEM:
-            raise RefusedError(
+            raise ProtectedError(
                 "is never restored live as a whole",
                 where=f"/{one}",
                 fix=f"--to dir:PATH, or name what of it you need: --path /{one}/…",

@@ -316,6 +316,22 @@ def test_a_restore_can_be_undone_and_the_copy_discarded(system: System, tree: Pa
     assert system.run("undo")["restores"] == []
 
 
+def test_a_restore_of_everything_puts_the_system_aside(system: System, tree: Path) -> None:
+    system.configure(
+        components={"files": [{"name": "system", "paths": ["/etc"]}, {"name": "app", "paths": [str(tree)]}]}
+    )
+    system.run("run", "daily")
+    wanted = tree_digest(tree)
+    shutil.rmtree(tree)
+    answer = system.run("restore", "--yes")
+    assert tree_digest(tree) == wanted
+    aside = next(system.root.glob("var/lib/restaura/restored/*/system"))
+    assert (aside / "etc/passwd").read_bytes() == Path("/etc/passwd").read_bytes()
+    assert str(aside) in " ".join(answer["notes"])
+    assert "never" in system.run("restore", "--component", "system", "--yes", expect=2)["error"]["what"]
+    assert system.leftovers() == []
+
+
 def test_a_machine_with_only_store_and_kit_restores(system: System, tree: Path, tmp_path: Path) -> None:
     system.run("run", "daily")
     wanted = tree_digest(tree)

@@ -69,13 +69,19 @@ def taken(result: Discovery, path: Path) -> bool:
 
 def test_configuration_and_applications_are_found(root):
     result = found(root)
-    assert component(result, "system") == {"name": "system", "paths": [f"{root}/etc"]}
+    assert component(result, "system") == {"name": "system", "paths": [f"{root}/etc"], "secret": True}
     assert component(result, "applications")["paths"] == [
         f"{root}/{one}" for one in ("srv", "home", "root", "usr/local")
     ]
     assert list(result.components) == ["files"]
     assert result.notes == []
     json.dumps(result.components)
+
+
+def test_a_recovery_kit_is_not_backed_up_beside_what_it_opens(root):
+    kit = put(root / "srv/restaura/inventories/local/recovery_kits/web1.kit")
+    assert taken(found(root), root / "srv/app/data.bin")
+    assert not taken(found(root), kit.parent)
 
 
 def test_sizes_are_what_du_counts(root):

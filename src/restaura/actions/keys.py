@@ -42,7 +42,16 @@ def _confirm(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
     with unlocked(host.paths, host.config, kit) as reader:
         for config in host.config.stores:
             store = open_store(config, reader)
-            opened[config.name] = _open_one(store, store.points(host.name))
+            try:
+                opened[config.name] = _open_one(store, store.points(host.name))
+            except NoPointError:
+                raise
+            except RestauraError as error:
+                raise RestauraError(
+                    f"the kit does not open it: {error.what}",
+                    where=f"store {config.name}",
+                    fix=f"if the kit (of {kit.made}) is older than the host's keys, make a new one: restaura keys kit",
+                ) from error
     if not options.check:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with host.changing_state() as state:

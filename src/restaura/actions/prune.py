@@ -30,7 +30,7 @@ def prune(host: Host, options: argparse.Namespace) -> Answer:
                 answers.append(answer)
         results += answer.data["results"]
         code = code or answer.code
-    text = "\n".join(_line(one) for one in results)
+    text = "\n".join(line for one in results for line in [_line(one), *(_reasons(one) if options.check else [])])
     deleted = any(one["deleted"] for one in results)
     return Answer({"changed": deleted, "results": results}, text or "nothing to prune", code)
 
@@ -112,3 +112,7 @@ def _line(row: dict[str, Any]) -> str:
     orphans = f"; orphaned: {', '.join(row['orphaned'])}" if row.get("orphaned") else ""
     deleted = f" ({', '.join(row['deleted'])})" if row["deleted"] else ""
     return f"{row['plan']} in {row['store']}: {len(row['deleted'])} deleted{deleted}, {len(row['kept'])} kept{orphans}"
+
+
+def _reasons(row: dict[str, Any]) -> list[str]:
+    return [f"  {point} stays: {'; '.join(why)}" for point, why in sorted(row["kept"].items())]

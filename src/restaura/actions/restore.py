@@ -20,6 +20,7 @@ from restaura.errors import (
     Exit,
     MismatchError,
     NoPointError,
+    ProtectedError,
     RefusedError,
     RestauraError,
     StoreError,
@@ -60,7 +61,7 @@ def restore(host: Host, options: argparse.Namespace) -> Answer:
         names = [f"component:{one.options.name}" for one in choices]
         names += [f"store:{store.name}" for one in choices for store, _ in one.candidates]
         with locks.holding(reader.paths.locks, names, options.wait):
-            return _restore(reader, choices, target)
+            return _restore(reader, choices, target, named=bool(options.component))
 
 
 def _target(options: argparse.Namespace) -> Target:
@@ -240,14 +241,19 @@ class Ready:
     source: Source
 
 
-def _restore(host: Host, choices: Sequence[Choice], target: Target) -> Answer:
+def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool) -> Answer:
     restore_id = new_id(datetime.now(UTC))
     host.log.context = {"restore": restore_id}
     ready: list[Ready] = []
     host.log.event("phase", phase="stage")
     try:
         for choice in choices:
-            ready.append(_stage(host, choice, target))  # noqa: PERF401 - a failure needs those before it
+            try:
+                ready.append(_stage(host, choice, target))
+            except ProtectedError:
+                if named or target.paths:
+                    raise
+                ready.append(_stage(host, choice, _aside(host, restore_id, choice)))
         _refuse_busy(ready)
         plan = next((one for one in host.config.plans if target.kind == "live" and one.name == choices[0].plan), None)
         with paused(host, plan) if plan else contextlib.nullcontext():
@@ -257,6 +263,12 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target) -> Answer:
         raise
     failed = [text for one in ready for text in restoring.checks(one.source, one.built.staged, one.choice.options)]
     notes = [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
+    notes += [
+        f"{one.choice.options.name}: never goes live as a whole; it stands in {one.built.staged.target.value}. Make "
+        f"live what you need of it: restaura restore --component {one.choice.options.name} --path /… --yes"
+        for one in ready
+        if (one.built.staged.target.kind, target.kind) == ("dir", "live")
+    ]
     rows = [{**_row(one.choice), "from": one.built.store, "kept": one.choice.options.name in kept} for one in ready]
     text = table(
         ["component", "point", "from", "bytes", "restored"],
@@ -267,6 +279,11 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target) -> Answer:
     data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "failed_checks": failed, "undo": undo}
     host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
     return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.DONE)
+
+
+def _aside(host: Host, restore_id: str, choice: Choice) -> Target:
+    """Return where a component that never goes live as a whole is put by a restore of everything."""
+    return Target("dir", str(private_dir(host.paths.var / "restored" / restore_id) / choice.options.name))
 
 
 def _stage(host: Host, choice: Choice, target: Target) -> Ready:

@@ -301,7 +301,8 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
     text += sorted(
         {f"{one['component']}: {note}" for one in data for note in one["notes"] if one["state"] != "complete"}
     )
-    text += [f"accept it: restaura accept {point_id} {one['component']}" for one in data if one["state"] == "suspect"]
+    suspect = sorted({one["component"] for one in data if one["state"] == "suspect"})
+    text += [f"accept it: restaura accept {point_id} {name}" for name in suspect]
     text += problems
     answer = {
         "changed": sealed,

@@ -257,3 +257,32 @@ for n in range(40):
     state = system.root / "var/lib/restaura"
     assert wanted <= json.loads((state / "state.json").read_text()).keys()
     assert wanted <= json.loads((state / "catalogue.json").read_text())["stores"].keys()
+
+
+def test_a_kit_that_knows_not_every_store_is_not_confirmed(system: System, tmp_path: Path) -> None:
+    def unsafe() -> bool:
+        return any("key" in one["what"] for one in system.run("status", expect=None)["unsafe"])
+
+    system.run("run", "daily")
+    kit = tmp_path / "web1.kit"
+    kit.write_text(json.dumps(system.run("keys", "kit")))
+    assert unsafe()
+    system.run("keys", "confirm", "--kit", str(kit))
+    assert not unsafe()
+    more = {"name": "second", "type": "dated", "location": str(tmp_path / "second")}
+    system.configure(stores=[*system.declaration["stores"], more])
+    system.run("run", "daily")
+    assert unsafe()
+    error = system.run("keys", "confirm", "--kit", str(kit), expect=2)["error"]
+    assert "second" in error["what"]
+    assert "keys kit" in error["fix"]
+    kit.write_text(json.dumps(system.run("keys", "kit")))
+    system.run("keys", "confirm", "--kit", str(kit))
+    assert not unsafe()
+
+
+def test_old_logs_go(system: System) -> None:
+    old = system.root / "var/log/restaura/2020-01-01.jsonl"
+    old.touch()
+    system.run("run", "daily")
+    assert not old.exists()

@@ -31,13 +31,17 @@ def keys_verb(host: Host, options: argparse.Namespace) -> Answer:
 def confirmed(host: Host) -> bool:
     """Whether a kit with the very keys of this host has opened a point."""
     state: Any = host.load_state().get("kit_confirmed", {})
-    return bool(state) and state.get("keys") == _fingerprint(_needed(host, keys.kit_of(host).keys))
+    return bool(state) and state.get("keys") == _fingerprint(host, keys.kit_of(host))
 
 
 def _confirm(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
     """Read one whole artifact of a good point in every store with nothing but the kit's keys."""
     if kit.host != host.name:
         raise ConfigError(f"is the kit of {kit.host}, not of {host.name}", where=options.kit, fix="--kit FILE")
+    known = {(one["name"], one["location"]) for one in kit.config.get("stores", [])}
+    if missing := sorted(one.name for one in host.config.stores if (one.name, one.location) not in known):
+        fix = f"restaura keys kit > {host.name}.kit, and take that one away"
+        raise ConfigError(f"is older than this host's store {', '.join(missing)}", where=options.kit, fix=fix)
     opened = {}
     with unlocked(host.paths, host.config, kit) as reader:
         for config in host.config.stores:
@@ -55,7 +59,7 @@ def _confirm(host: Host, kit: keys.Kit, options: argparse.Namespace) -> Answer:
     if not options.check:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with host.changing_state() as state:
-            state["kit_confirmed"] = {"at": now, "keys": _fingerprint(_needed(host, kit.keys))}
+            state["kit_confirmed"] = {"at": now, "keys": _fingerprint(host, kit)}
     text = "\n".join(f"the kit opened point {point} in store {store}" for store, point in opened.items())
     return Answer({"changed": True, "opened": opened}, text)
 
@@ -94,5 +98,7 @@ def _needed(host: Host, held: dict[str, str]) -> dict[str, str]:
     return {name: held.get(name, "") for name in keys.wanted_keys(host.config)}
 
 
-def _fingerprint(held: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+def _fingerprint(host: Host, kit: keys.Kit) -> str:
+    """Return a digest of what a kit opens: its keys, and the stores that it knows."""
+    stores = sorted([one["name"], one["type"], one["location"]] for one in kit.config.get("stores", []))
+    return hashlib.sha256(json.dumps([_needed(host, kit.keys), stores], sort_keys=True).encode()).hexdigest()

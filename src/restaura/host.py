@@ -3,10 +3,8 @@
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -132,14 +130,3 @@ def _hex_key(path: Path) -> bytes:
             return key
     fix = f"mv {path} /root/, and restore it from the recovery kit: restaura keys restore --kit FILE"
     raise ConfigError("the key file is damaged", where=str(path), fix=fix)
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of every child: nothing of the caller's but its temporary folder, and `extra`."""
-    return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
-        "LC_ALL": "C.UTF-8",
-        "TMPDIR": os.environ.get("TMPDIR", tempfile.gettempdir()),
-        **extra,
-    }

@@ -22,9 +22,10 @@ from restaura import CONTRACT, __version__, trees
 from restaura.config import load
 from restaura.config.schema import Component, Plan
 from restaura.errors import RestauraError, SourceError, StoreError
-from restaura.host import Host, environment
+from restaura.host import Host
 from restaura.output import Progress
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
+from restaura.process import environment
 from restaura.sources import Frozen, Outcome, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
 from restaura.stores import PointWriter, Store, StoredPoint, StreamWriter

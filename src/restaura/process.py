@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Self
 
 from restaura.errors import RestauraError
-from restaura.host import environment
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -195,3 +194,14 @@ def _package_root() -> str:
 
 def _text(value: str | bytes) -> str:
     return os.fsdecode(value)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return the environment of every child: nothing of the caller's but its temporary folder, and `extra`."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "TMPDIR": os.environ.get("TMPDIR", tempfile.gettempdir()),
+        **extra,
+    }

@@ -15,11 +15,12 @@ from typing import Any
 
 from restaura import locks, process
 from restaura.errors import Exit, RestauraError
-from restaura.host import Host, environment
+from restaura.host import Host
 from restaura.journal import Debt
 from restaura.output import Answer
 from restaura.paths import write_atomic
 from restaura.pipeline import shell
+from restaura.process import environment
 from restaura.sources import registry
 from restaura.stores import open_store
 

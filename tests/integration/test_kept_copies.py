@@ -78,3 +78,20 @@ def test_a_damaged_record_of_a_kept_copy_is_told_and_hides_no_other(system: Syst
     assert [one["id"] for one in system.run("undo")["restores"]] == [restore]
     system.run("undo", restore)
     assert (tree / "mark").read_text() == "original"
+
+
+def test_a_restore_whose_ingestion_does_not_resume_is_told_as_done_and_can_be_undone(
+    system: System, tree: Path, tmp_path: Path
+) -> None:
+    works = tmp_path / "works"
+    pause = {"command": "true", "resume": f"test -e {works}", "limit": 30}
+    system.configure(plans=[{"name": "daily", "drill": "never", "pause": pause}])
+    (tree / "mark").write_text("original")
+    answer = system.run("restore", "--component", "app", "--yes", expect=1)
+    assert not (tree / "mark").exists()
+    assert "resume" in answer["problems"][0]
+    works.touch()
+    system.run("recover")
+    assert answer["undo"] == f"restaura undo {answer['id']}"
+    system.run("undo", answer["id"])
+    assert (tree / "mark").read_text() == "original"

@@ -13,7 +13,7 @@ from typing import Any
 from restaura import keys, locks, restoring
 from restaura.actions import recover as recovery
 from restaura.config import load
-from restaura.config.schema import Component, Config
+from restaura.config.schema import Component, Config, Plan
 from restaura.config.schema import Store as StoreConfig
 from restaura.errors import (
     ConfigError,
@@ -23,6 +23,7 @@ from restaura.errors import (
     ProtectedError,
     RefusedError,
     RestauraError,
+    SourceError,
     StoreError,
 )
 from restaura.host import Host
@@ -256,8 +257,7 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
                 ready.append(_stage(host, choice, _aside(host, restore_id, choice)))
         _refuse_busy(ready)
         plan = next((one for one in host.config.plans if target.kind == "live" and one.name == choices[0].plan), None)
-        with paused(host, plan) if plan else contextlib.nullcontext():
-            kept = _swap_all(host, restore_id, ready)
+        kept, trouble = _swap_paused(host, plan, restore_id, ready)
     except BaseException:
         _take_back(host, ready)
         raise
@@ -275,10 +275,11 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
         [[row["component"], row["point"], row["from"], size(row["bytes"]), "equal"] for row in rows],
     )
     undo = f"restaura undo {restore_id}" if kept else ""
-    lines = [text, *map(printable, notes), *failed, *([f"swap back: {undo}"] if undo else [])]
+    lines = [text, *map(printable, notes), *failed, *trouble, *([f"swap back: {undo}"] if undo else [])]
     data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "failed_checks": failed, "undo": undo}
+    data["problems"] = trouble
     host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
-    return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.DONE)
+    return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
 
 
 def _aside(host: Host, restore_id: str, choice: Choice) -> Target:
@@ -327,6 +328,19 @@ def _refuse_busy(ready: Sequence[Ready]) -> None:
             where="restore",
             fix="stop what uses it and try again; nothing was changed",
         )
+
+
+def _swap_paused(host: Host, plan: Plan | None, restore_id: str, ready: Sequence[Ready]) -> tuple[set[str], list[str]]:
+    """Swap while ingestion is paused; return what was kept, and what went wrong once all was swapped."""
+    kept: set[str] | None = None
+    try:
+        with paused(host, plan) if plan else contextlib.nullcontext():
+            kept = _swap_all(host, restore_id, ready)
+    except SourceError as error:
+        if kept is None:
+            raise
+        return kept, [f"restored, but: {error}"]
+    return kept, []
 
 
 def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:

@@ -39,7 +39,7 @@ def reference() -> str:
         f"{MARK}\n# Configuration\n",
         "Every setting of a host, by section. In an inventory, `settings` are variables `backup_runtime_NAME`,\n"
         "`stores` and `plans` are the lists `backup_runtime_stores` and `backup_runtime_plans`, and each source's\n"
-        "components are the list `backup_SOURCE_components`. The same declaration as JSON is what `restaura configure`\n"
+        "components are the list `backup_SOURCE_components`. As JSON, all that is what `restaura configure`\n"
         "takes on its standard input; [schema.json](schema.json) describes it to editors. A *secret* never stands in\n"
         "`config.json`, a log or a diff: it is kept in a file of its own below `/etc/restaura/keys`.\n",
     ]

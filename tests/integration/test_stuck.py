@@ -240,20 +240,28 @@ def test_prune_check_reports_to_nobody(system: System, tmp_path: Path) -> None:
 
 
 def test_what_two_processes_find_out_at_once_is_all_kept(system: System) -> None:
+    # Each waits between reading and writing, so that without a lock the two undo each other's writes.
     child = """
-import sys
+import sys, time
 from restaura import catalogue
 from restaura.host import Host
 from restaura.paths import Paths
+load = catalogue.load
+def slow(host):
+    found = load(host)
+    time.sleep(0.02)
+    return found
+catalogue.load = slow
 host = Host(Paths.from_environment())
-for n in range(40):
+for n in range(15):
     catalogue.put(host, f"{sys.argv[1]}{n}", [])
     with host.changing_state() as state:
+        time.sleep(0.02)
         state[f"{sys.argv[1]}{n}"] = n
 """
     running = [subprocess.Popen([sys.executable, "-c", child, name], env=system.environment()) for name in "ab"]
     assert [one.wait(60) for one in running] == [0, 0]
-    wanted = {f"{name}{n}" for name in "ab" for n in range(40)}
+    wanted = {f"{name}{n}" for name in "ab" for n in range(15)}
     state = system.root / "var/lib/restaura"
     assert wanted <= json.loads((state / "state.json").read_text()).keys()
     assert wanted <= json.loads((state / "catalogue.json").read_text())["stores"].keys()

@@ -47,6 +47,7 @@ SET client_min_messages = error;
 SET search_path = public;
 CREATE EXTENSION hstore;
 CREATE EXTENSION pgcrypto;
+CREATE EXTENSION dblink;
 CREATE EXTENSION postgres_fdw;
 CREATE EXTENSION citext WITH SCHEMA public;
 CREATE SCHEMA "Sch ema" AUTHORIZATION "app Owner";

@@ -288,8 +288,9 @@ def _opener(data: bytes) -> Any:
 def describe(admin: Session, facts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what a restore must know before it begins: version, first superuser, locales, tablespaces, databases."""
     rows = admin.rows(
-        "SELECT rolname AS superuser, current_setting('shared_preload_libraries') AS preload, "
-        "current_setting('cron.database_name', true) AS cron_database, "
+        "SELECT rolname AS superuser, "
+        "coalesce((SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), '') AS preload, "
+        "(SELECT setting FROM pg_settings WHERE name = 'cron.database_name') AS cron_database, "
         "current_setting('max_locks_per_transaction') AS locks, "
         "current_setting('block_size') AS block_size FROM pg_roles WHERE oid = 10"
     )[0]

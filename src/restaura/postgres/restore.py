@@ -226,6 +226,7 @@ def _build_one(admin: Session, plan: Plan, name: str, described: dict[str, Any],
             session.execute("DROP EXTENSION plpgsql")
         if "pg_cron" in facts["extensions"]:
             # Its schema was public before 1.5 and must be pg_catalog since: the dump's own line would fail.
+            session.execute("SET search_path = public")
             session.execute("CREATE EXTENSION pg_cron")
     with point.open(facts["artifact"]) as stream:
         load(admin, described["major"], place, stream)

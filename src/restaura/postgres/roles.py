@@ -18,12 +18,13 @@ _ATTRIBUTES = {
 }
 
 
-def role(name: str, facts: dict[str, Any]) -> list[str]:
-    """Return the statements that give an existing role these attributes, settings and words."""
+def role(name: str, facts: dict[str, Any], present: dict[str, Any]) -> list[str]:
+    """Return the statements that give a role (present as it is) these attributes, settings and words."""
     quoted = quote_name(name)
     words = [word if facts[key] else f"NO{word}" for key, word in _ATTRIBUTES.items()]
     words.append(f"CONNECTION LIMIT {facts['limit']}")
-    words.append(f"VALID UNTIL {quote_text(facts['until'] or 'infinity')}")
+    if facts["until"] or present.get("until"):
+        words.append(f"VALID UNTIL {quote_text(facts['until'] or 'infinity')}")
     if "password" in facts:
         words.append(f"PASSWORD {_text(facts['password'])}")
     statements = [f"ALTER ROLE {quoted} WITH {' '.join(words)}", f"ALTER ROLE {quoted} RESET ALL"]
@@ -51,7 +52,7 @@ def memberships(name: str, wanted: list[dict[str, Any]], present: list[dict[str,
 def all_roles(wanted: dict[str, dict[str, Any]], present: dict[str, dict[str, Any]], major: int) -> list[str]:
     """Return the statements that bring roles that exist into the wanted state, only where they differ from it."""
     changed = [name for name, facts in wanted.items() if facts != present.get(name)]
-    statements = [line for name in changed for line in role(name, wanted[name])]
+    statements = [line for name in changed for line in role(name, wanted[name], present.get(name, {}))]
     for name in changed:
         before = present.get(name, {}).get("members") or []
         statements += memberships(name, wanted[name]["members"] or [], before, major)

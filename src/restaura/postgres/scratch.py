@@ -145,7 +145,10 @@ class Scratch:
 
 def _free_uid() -> int:
     """Return a user id that no process has now."""
-    taken = {entry.stat().st_uid for entry in os.scandir("/proc") if entry.name.isdigit()}
+    taken = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(FileNotFoundError):
+            taken.add(entry.stat().st_uid)
     while True:
         uid = secrets.choice(_UIDS)
         if uid not in taken:

@@ -273,7 +273,7 @@ class Postgres:
         self._host.journal.settle(debt)
 
     def _need_space(self, server: Server, described: dict[str, Any], names: dict[str, str]) -> None:
-        """Raise SpaceError when the disk of a server on this host cannot hold the restored databases beside the live."""
+        """Raise SpaceError when the disk of a server on this host cannot hold the restored beside the live."""
         if server.container or not server.host.startswith("/"):
             return
         with Session(server, restore.entrance(server)) as admin:

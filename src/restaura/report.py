@@ -59,8 +59,6 @@ def finish(host: Host, plan: Plan, action: str, began: str, code: int, summary: 
         write_metrics(host)
     with _told(host, "log"):
         host.log.expire(host.config.settings.log_days)
-    with _told(host, "log"):
-        host.log.expire(host.config.settings.log_days)
     if code not in {Exit.DONE, Exit.LOCKED} and plan.failure_command:
         with _told(host, "failure command"):
             shell(

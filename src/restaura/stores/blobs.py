@@ -92,7 +92,7 @@ def open_blobs(config: StoreConfig, host: "Host") -> Blobs:
     """Return the blobs at a store's location, without input or output; StoreError when S3 needs boto3 and it lacks."""
     if config.location.startswith("s3:"):
         try:
-            from restaura.stores.s3 import S3Blobs  # noqa: PLC0415 - brings boto3, which other stores do without
+            from restaura.stores.s3 import S3Blobs
         except ImportError as error:
             raise StoreError(
                 f"S3 needs boto3: {error}", where=f"store {config.name}", fix="apt-get install python3-boto3"

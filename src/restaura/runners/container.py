@@ -20,6 +20,7 @@ from restaura.process import ERROR_CHARACTERS
 
 _HEADER = struct.Struct(">BxxxL")
 _STDERR = 2
+_START_SECONDS = 5
 
 
 class _Output(io.RawIOBase):
@@ -133,6 +134,11 @@ class ContainerProcess:
         """Kill the program. Docker has no call for that: its process id on the host is used."""
         with self._lock:
             state = self._api.exec_inspect(self._id)
+            deadline = time.monotonic() + _START_SECONDS
+            # A program that is being started has no process id yet.
+            while state["ExitCode"] is None and not state["Pid"] and time.monotonic() < deadline:
+                time.sleep(0.02)
+                state = self._api.exec_inspect(self._id)
             if state["Running"] and state["Pid"]:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(state["Pid"], signal.SIGKILL)
@@ -145,6 +151,8 @@ class ContainerProcess:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._stdin.close()
         self._source.close()
+        self._connection.close()
+        self._api.close()
 
     @cached_property
     def _api_error(self) -> type[Exception]:
@@ -170,28 +178,28 @@ class ContainerRunner:
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, held: bool = False
     ) -> ContainerProcess:
         """Start `argv`; RestauraError when daemon, container or program is not there."""
+        client = self._client()
         from docker.errors import APIError, DockerException, NotFound
 
         where = f"container {self.container}"
         try:
-            api = self._api()
-            made = api.exec_create(
+            made = client.exec_create(
                 self.container,
                 [*(HELD if held else ()), *argv],
                 stdin=stdin or held,
                 user=self.account,
                 environment={"LC_ALL": "C.UTF-8", **(env or {})},
             )
-            return ContainerProcess(api, made["Id"])
-        except NotFound as error:
-            raise RestauraError("there is no such container", where=where, fix="docker ps --all") from error
-        except APIError as error:
-            said = error.explanation or error
-            raise RestauraError(str(said), where=where, fix=f"docker start {self.container}") from error
+            return ContainerProcess(client, made["Id"])
         except DockerException as error:
-            raise RestauraError(
-                f"the Docker daemon does not answer: {error}", where=where, fix="systemctl start docker"
-            ) from error
+            client.close()
+            if isinstance(error, NotFound):
+                what, fix = "there is no such container", "docker ps --all"
+            elif isinstance(error, APIError):
+                what, fix = str(error.explanation or error), f"docker start {self.container}"
+            else:
+                what, fix = f"the Docker daemon does not answer: {error}", "systemctl start docker"
+            raise RestauraError(what, where=where, fix=fix) from error
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the process `pid`, as the container counts them; no error when there is none."""
@@ -200,7 +208,7 @@ class ContainerRunner:
             running.stdout.read()
 
     @staticmethod
-    def _api() -> Any:
+    def _client() -> Any:
         """Return a client of the daemon that DOCKER_HOST names, or of the local one."""
         try:
             import docker
@@ -208,4 +216,7 @@ class ContainerRunner:
             raise RestauraError(
                 "Python's Docker client is not installed", fix="apt-get install python3-docker"
             ) from error
-        return docker.from_env(timeout=60).api
+        try:
+            return docker.from_env(timeout=60).api
+        except docker.errors.DockerException as error:
+            raise RestauraError(f"the Docker daemon does not answer: {error}", fix="systemctl start docker") from error

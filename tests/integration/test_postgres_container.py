@@ -20,6 +20,8 @@ from restaura.sources.postgres import Postgres
 from tests.memory_point import take
 from tests.postgres_cluster import make_host, recover, run, scratch_root, source, wait_until
 
+# Debian 12's Docker client warns of itself.
+pytestmark = [pytest.mark.debian12, pytest.mark.filterwarnings("ignore:.*distutils.*:DeprecationWarning")]
 NAME = "restaura-test-postgres"
 TOOLS = ("sh", "cat", "kill", "mkdir", "rm", "ls", "sort", "tail", "sleep", "head", "tr")
 SERVE = (

@@ -81,7 +81,8 @@ class ContainerProcess:
         self._id = exec_id
         raw = api.exec_start(exec_id, socket=True)
         # The daemon's first bytes may already stand in the response's buffer, so it is read through that.
-        self._source: Any = raw._response.raw._fp.fp
+        self._response: Any = raw._response
+        self._source: Any = self._response.raw._fp.fp
         self._connection: socket.socket = raw._sock
         self._connection.settimeout(None)
         self._output = _Output(self._source)
@@ -150,6 +151,7 @@ class ContainerProcess:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._stdin.close()
+        self._response.close()
         self._source.close()
         self._connection.close()
         self._api.close()

@@ -21,6 +21,10 @@ from restaura.stores import Store, StoredPoint
 from restaura.trees import Index
 
 
+# In the environment of checks: the account that they run as, where root is not it (peer authentication).
+RUN_AS = "RESTAURA_RUN_AS"
+
+
 class StoreReader:
     """One component of one point as one store holds it (a `PointReader`)."""
 
@@ -117,10 +121,13 @@ def checks(source: Source, staged: Staged, options: Component) -> list[str]:
     failed = []
     for check in options.checks:
         argv = ["/bin/sh", "-c", check.command]
+        env = source.checks(staged)
+        if account := env.pop(RUN_AS, ""):
+            argv = ["runuser", "--user", account, "--", *argv]
         if staged.target.kind == "scratch" and shutil.which("unshare"):
             argv = ["unshare", "--net", "--", *argv]
         try:
-            process.run(argv, env=source.checks(staged), timeout=check.timeout)
+            process.run(argv, env=env, timeout=check.timeout)
         except RestauraError as error:
             failed.append(f"check {check.name}: {error.what}")
     return failed

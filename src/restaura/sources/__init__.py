@@ -171,7 +171,10 @@ class Source(Protocol):
         """Return the JSON record of a swap that is about to happen: enough for swap, undo and discard."""
 
     def checks(self, staged: Staged) -> dict[str, str]:
-        """Return the environment that tells the user's checks where the restored data is (`RESTAURA_…`)."""
+        """Return the environment that tells the user's checks where the restored data is (`RESTAURA_…`).
+
+        `RESTAURA_RUN_AS` names the account to run them as, where it is not root.
+        """
 
     @staticmethod
     def swap(record: dict[str, Any]) -> None:

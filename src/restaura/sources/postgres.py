@@ -334,6 +334,8 @@ class Postgres:
         server = Server.from_json(staged.data["server"])
         # They are run after the swap: the names are the final ones.
         env = {"RESTAURA_TARGET": server.host, "RESTAURA_DATABASES": json.dumps(staged.data["names"])}
+        if server.account and not server.container:
+            env["RESTAURA_RUN_AS"] = server.account
         return env | {key: value for key, value in server.environment("postgres").items() if key != "PGAPPNAME"}
 
     @staticmethod

@@ -20,7 +20,6 @@ from restaura.standing import held
 from restaura.stores import Store, StoredPoint
 from restaura.trees import Index
 
-
 # In the environment of checks: the account that they run as, where root is not it (peer authentication).
 RUN_AS = "RESTAURA_RUN_AS"
 

@@ -563,7 +563,7 @@ def store_tree(
 def digest(top: Path) -> str:
     """The tree as the system's own tools see it: every attribute, hard links, holes, contents."""
     script = r"""
-        find . -mindepth 1 ! -type s ! -type b ! -type c -printf '%P %y %m %U %G %s %T@ %l %n\0' | sort -z
+        find . -mindepth 1 ! -type s ! -type b ! -type c -printf '%P %y %m %U %G %T@ %l %n\0' | sort -z
         find . -type f -print0 | sort -z | xargs -0 sha256sum -z
         find . -mindepth 1 ! -type s ! -type l ! -type b ! -type c -print0 | sort -z |
             xargs -0 getfattr -h -d -m - --absolute-names

@@ -395,6 +395,9 @@ def _drop_staged(host: Host, kind: str, built: Built) -> None:
 # -- undo --------------------
 
 
+KEPT_FIELDS = {"id", "component", "kind", "point", "at", "order", "live", "record"}
+
+
 def _kept_path(host: Host, name: str) -> Path:
     return host.paths.kept / f"{name}.json"
 
@@ -407,6 +410,7 @@ def _keep(host: Host, name: str, choice: Choice, restore_id: str, record: dict[s
         "kind": choice.kind,
         "point": choice.point.id,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "order": 1 + max((one["order"] for _, one in kept_records(host)), default=0),
         "live": "restored",
         "record": record,
     }
@@ -430,9 +434,9 @@ def _records(host: Host) -> list[tuple[Path, dict[str, Any] | None]]:
             data = json.loads(path.read_text())
         except (OSError, ValueError):
             data = None
-        whole = isinstance(data, dict) and {"id", "component", "kind", "point", "at", "live", "record"} <= data.keys()
+        whole = isinstance(data, dict) and data.keys() >= KEPT_FIELDS
         found.append((path, data if whole else None))
-    return found
+    return sorted(found, key=lambda one: one[1]["order"] if one[1] else 0)
 
 
 def undo(host: Host, options: argparse.Namespace) -> Answer:
@@ -467,10 +471,10 @@ def _refuse_undo(chosen: Sequence[tuple[Path, dict[str, Any]]], records: Sequenc
         newer = [
             other["id"]
             for _, other in records
-            if other["component"] == one["component"] and other["id"] > one["id"] and other["live"] == "restored"
+            if other["component"] == one["component"] and other["order"] > one["order"] and other["live"] == "restored"
         ]
         if one["live"] == "restored" and newer:
-            fix = f"restaura undo {max(newer)}"
+            fix = f"restaura undo {newer[-1]}"
             raise RefusedError(f"a newer restore of {one['component']} is live", where=where, fix=fix)
 
 

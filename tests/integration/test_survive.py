@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the whole program does when things go wrong: exit code, message, and what is left behind."""
 
+import http.server
 import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,6 +367,36 @@ def test_a_failure_is_told_and_a_success_is_not(system: System, tmp_path: Path, 
     assert told.read_text() == "daily run 1\n"
     metrics = (tmp_path / "host/var/lib/restaura/restaura.prom").read_text()
     assert 'restaura_last_exit_code{plan="daily",action="run"} 1' in metrics
+
+
+def test_the_heartbeat_beats_after_a_good_run_alone_and_its_silence_fails_none(system: System, tree: Path) -> None:
+    beats: list[str] = []
+
+    class Monitor(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            beats.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Monitor) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        secret = f"http://127.0.0.1:{server.server_port}/ping/s3cret"
+        system.configure(plans=[{"name": "daily", "heartbeat_url": secret}])
+        system.run("run", "daily")
+        shutil.move(tree, tree.with_name("away"))
+        system.run("run", "daily", expect=1)
+        shutil.move(tree.with_name("away"), tree)
+        server.shutdown()
+        thread.join()
+    assert beats == ["/ping/s3cret"]
+    assert system.run("run", "daily")["exit"] == 0
+    logs = "".join(one.read_text() for one in system.root.glob("var/log/restaura/*.jsonl"))
+    assert "heartbeat failed" in logs
+    assert "s3cret" not in logs + (system.root / "etc/restaura/config.json").read_text()
 
 
 def test_the_catalogue_is_rebuilt_from_the_stores(system: System, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from restaura.errors import RefusedError, SourceError
 from restaura.host import Host
 from restaura.postgres.server import Server
 from restaura.postgres.session import Session
-from restaura.sources import Target
+from restaura.sources import Staged, Target
 from restaura.sources.postgres import Postgres
 from tests.memory_point import MemoryPoint, take
 from tests.postgres_cluster import ORDERS, SHOP, Cluster, digests, make_host, recover, run, scratch_root, source
@@ -270,20 +270,21 @@ def test_the_fingerprint_sees_every_kind_of_change(cluster: Cluster, host: Host,
     with drilled.scratch() as target:
         staged = drilled.stage(point, target)
         server = Server.from_json(staged.data["server"])
-        before = drilled.fingerprint(staged, "content")
+        # One database is quicker than all; the changes of the others look at all.
+        one = Staged(target, staged.data | {"current": {SHOP: SHOP}})
         with Session(server, SHOP) as session:
             session.execute("SET search_path = public")
             session.execute("SET session_replication_role = replica")
             for what, statements in CHANGES.items():
+                looked = staged if "database" in what or "extension" in what else one
+                before = drilled.fingerprint(looked, "content")
                 if what == "the extension's row":
                     with Session(server, "postgres") as other:
                         other.execute("UPDATE cron.job SET command = 'SELECT 2'")
                 for statement in statements.split("; "):
                     session.execute(statement)
-                after = drilled.fingerprint(staged, "content")
-                if not before.differences(after):
+                if not before.differences(drilled.fingerprint(looked, "content")):
                     unseen.append(what)
-                before = after
     assert unseen == []
 
 

@@ -196,6 +196,13 @@ def test_one_database_comes_back_under_another_name(cluster: Cluster, host: Host
     assert not [one for one in host.journal.open_debts() if one.act != "stage"]
 
 
+def test_a_database_that_stands_in_the_way_is_never_dropped(cluster: Cluster, host: Host, point: MemoryPoint) -> None:
+    cluster.sql("CREATE DATABASE contrib_regression")
+    with pytest.raises(RefusedError, match="contrib_regression"):
+        source(host, cluster.cluster).stage(point, Target("live", paths=("postgres",)))
+    cluster.sql("DROP DATABASE contrib_regression")
+
+
 def test_a_clean_cluster_gets_everything(cluster: Cluster, host: Host, point: MemoryPoint) -> None:
     good = cluster.digests()
     cluster.destroy()

@@ -125,3 +125,11 @@ def _words(kind: str, name: str, facts: dict[str, Any]) -> list[str]:
 
 def _text(value: str | None) -> str:
     return "NULL" if value is None else quote_text(value)
+
+
+def quiet(admin: Session) -> None:
+    """Keep what this session says (password hashes among it) out of the server's log."""
+    admin.execute(
+        "SELECT set_config('log_statement', 'none', false), set_config('log_min_error_statement', 'panic', false),"
+        " set_config('log_min_duration_statement', '-1', false)"
+    )

@@ -136,3 +136,13 @@ def _fix(server: Server, said: str) -> str:
     if server.container:
         return f"docker start {server.container}"
     return "pg_lsclusters; systemctl status postgresql"
+
+
+def entrance(server: Server) -> str:
+    """Return a database through which the server can be entered before anything of ours is there."""
+    try:
+        with Session(server, "postgres"):
+            return "postgres"
+    except SourceError:
+        with Session(server, "template1"):
+            return "template1"

@@ -16,9 +16,9 @@ from restaura.errors import RefusedError, RestauraError, SourceError
 from restaura.journal import Debt
 from restaura.paths import private_dir
 from restaura.point import Depth, Fingerprint
-from restaura.postgres import capture, cluster, fingerprint, restore, scratch
+from restaura.postgres import capture, cluster, fingerprint, restore, scratch, swap
 from restaura.postgres.server import Server, find_cluster, kept_out, quote_name
-from restaura.postgres.session import Session
+from restaura.postgres.session import Session, entrance
 from restaura.sources import PointReader, Probe, SourceKind, Staged, Target
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Postgres:
         """Say whether the server answers, what client programs there are, and what the role may not read."""
         try:
             server = self._server()
-            with Session(server, restore.entrance(server)) as admin:
+            with Session(server, entrance(server)) as admin:
                 return self._examine(server, admin)
         except RestauraError as error:
             return Probe(problems=[(error.what, error.fix)])
@@ -135,7 +135,7 @@ class Postgres:
         with contextlib.ExitStack() as stack:
             debt = self._host.journal.write(OWNER, "sessions", {"server": server.to_json()})
             stack.callback(self._host.journal.settle, debt)
-            admin = stack.enter_context(Session(server, restore.entrance(server)))
+            admin = stack.enter_context(Session(server, entrance(server)))
             facts = cluster.databases(admin)
             problems: list[tuple[str, str]] = []
             names = self._names(facts, problems)
@@ -209,11 +209,11 @@ class Postgres:
                 debt = self._journal_stage(server, plan, described, data)
                 on_failure.callback(self._unstage, debt)
             notes = restore.build(server, plan, described, point, directory)
-            record = restore.swap_record(server, plan, described, directory, self._options.terminate_sessions)
+            record = swap.plan(server, plan, described, directory, self._options.terminate_sessions)
             on_failure.pop_all()
         current = {name: plan.stage(name) for name in names}
         if target.kind == "scratch":
-            restore.swap(record | {"terminate": True})
+            swap.swap(record | {"terminate": True})
             current = names
         data |= {"record": record, "names": names, "current": current, "whole": whole}
         return Staged(target, data, notes, part=not whole)
@@ -250,7 +250,7 @@ class Postgres:
     def _refuse_taken(self, server: Server, target: Target, names: dict[str, str]) -> None:
         if target.kind != "name":
             return
-        with Session(server, restore.entrance(server)) as admin:
+        with Session(server, entrance(server)) as admin:
             if target.value in cluster.databases(admin):
                 raise RefusedError(
                     f"there is a database {target.value!r} already",
@@ -262,21 +262,21 @@ class Postgres:
         self, server: Server, plan: restore.Plan, described: dict[str, Any], data: dict[str, Any]
     ) -> Debt:
         """Record what is about to be built; once a swap has begun, the swap's own record takes its place."""
-        with Session(server, restore.entrance(server)) as admin:
+        with Session(server, entrance(server)) as admin:
             missing = [name for name in described["roles"] if name not in cluster.roles(admin)]
         cron = any("pg_cron" in described["databases"][name]["extensions"] for name in plan.names)
         return self._host.journal.write(OWNER, "stage", {**data, "roles": missing, "cron": cron})
 
     def _unstage(self, debt: Debt) -> None:
         """Take back a restore that failed while it was built; what that cannot, `recover` does."""
-        restore.take_back(debt.data)
+        swap.take_back(debt.data)
         self._host.journal.settle(debt)
 
     def _need_space(self, server: Server, described: dict[str, Any], names: dict[str, str]) -> None:
         """Raise SpaceError when the disk of a server on this host cannot hold the restored beside the live."""
         if server.container or not server.host.startswith("/"):
             return
-        with Session(server, restore.entrance(server)) as admin:
+        with Session(server, entrance(server)) as admin:
             folder = Path(admin.rows("SELECT current_setting('data_directory') AS folder")[0]["folder"])
         size = sum(described["databases"][name]["size"] for name in names)
         self._host.need_space(folder, size, f"component {self._options.name}")
@@ -320,7 +320,7 @@ class Postgres:
         record = staged.data["record"]
         names = [one["final"] for one in record["databases"] if one["before"] is not None]
         with Session(Server.from_json(record["server"]), record["door"]) as admin:
-            return restore.sessions(admin, names)
+            return swap.sessions(admin, names)
 
     def plan_swap(self, staged: Staged) -> dict[str, Any]:
         """Return the record of the swap: which database gets which name."""
@@ -341,17 +341,17 @@ class Postgres:
     @staticmethod
     def swap(record: dict[str, Any]) -> None:
         """Put the restored databases in the place of the live ones, which are kept under other names."""
-        restore.swap(record)
+        swap.swap(record)
 
     @staticmethod
     def undo(record: dict[str, Any]) -> None:
         """Put back what was live; what was restored is kept."""
-        restore.undo(record)
+        swap.undo(record)
 
     @staticmethod
     def discard(record: dict[str, Any]) -> None:
         """Delete the side that is not live."""
-        restore.discard(record)
+        swap.discard(record)
 
     @staticmethod
     def take_back(act: str, data: dict[str, Any]) -> None:
@@ -365,7 +365,7 @@ class Postgres:
         elif act == "scratch":
             scratch.remove(server, data["directory"])
         elif act == "stage":
-            restore.take_back(data)
+            swap.take_back(data)
         else:
             raise SourceError(f"nobody knows how to take back {act!r}", where=OWNER)
 

@@ -2,6 +2,7 @@
 """What comes out of a store is hostile, or of a host with other accounts: nothing escapes, nothing changes hands."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -185,10 +186,25 @@ def test_an_account_that_is_not_here_keeps_its_number_and_is_told(made: Made) ->
     assert wanted.differences(made.files.fingerprint(staged, "content")) == []
 
 
-def test_a_number_that_is_somebody_elses_here_is_a_difference(made: Made) -> None:
+def test_the_files_of_an_account_that_is_not_here_go_to_nobody_else_and_are_equal(made: Made) -> None:
+    """The number of `gone` is `www-data` here, as happens to system accounts on every host that is made anew."""
     made.point.index_of_tree = renamed(made.point.index_of_tree, **{"www-data": "gone"})
     staged = made.files.stage(made.point, Target("live"))  # type: ignore[arg-type]
-    assert any("'www-data' here" in one for one in staged.notes)
+    assert any("'gone'" in one and "59033; 33 is 'www-data' here" in one for one in staged.notes)
+    wanted = trees.fingerprint(made.point.index_of_tree, "content")
+    assert wanted.differences(made.files.fingerprint(staged, "content")) == []
+    made.files.swap(made.files.plan_swap(staged))
+    assert shell("stat -c %U:%u uploads/owned; getfacl -pc uploads/acl | grep user:5", made.app).split() == [
+        "UNKNOWN:59033",
+        "user:59033:rw-",
+    ]
+    assert not shell("find . -user www-data; getfacl -Rp . | grep www-data || true", made.app)
+
+
+def test_an_owner_that_was_put_on_wrongly_is_a_difference(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    chown = os.chown
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **given: chown(path, 5 if uid == 33 else uid, gid, **given))
+    staged = made.files.stage(made.point, Target("live"))  # type: ignore[arg-type]
     wanted = trees.fingerprint(made.point.index_of_tree, "content")
     assert wanted.differences(made.files.fingerprint(staged, "content"))
 

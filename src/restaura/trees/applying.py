@@ -30,6 +30,9 @@ from restaura.trees.scanning import (
 
 PRIVILEGED = "security.capability"
 SET_ID = stat.S_ISUID | stat.S_ISGID
+# Ids for names that this host does not know and whose numbers are other accounts' here: the last that Debian gives out
+# (policy 9.2.2). The same number gets the same one in each place that a restore unpacks into.
+SPARE, SPARES = 59_000, 1_000
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Applied:
 
 
 class Names:
-    """Turns the owners of an index into this host's ids: by name, by number where the name is not known here."""
+    """Turns the owners of an index into this host's ids: by name; an unknown name gets a number of nobody here."""
 
     def __init__(self, index: Index) -> None:
         self._users: dict[tuple[int, str], int] = {}
@@ -69,8 +72,7 @@ class Names:
             try:
                 self._users[uid, name] = pwd.getpwnam(name).pw_uid if name else uid
             except KeyError:
-                self._users[uid, name] = uid
-                self.notes.append(_unknown("user", name, uid, user_name(uid)))
+                self._users[uid, name] = self._unknown("user", name, uid, user_name)
         return self._users[uid, name]
 
     def group(self, gid: int, name: str) -> int:
@@ -79,9 +81,18 @@ class Names:
             try:
                 self._groups[gid, name] = grp.getgrnam(name).gr_gid if name else gid
             except KeyError:
-                self._groups[gid, name] = gid
-                self.notes.append(_unknown("group", name, gid, group_name(gid)))
+                self._groups[gid, name] = self._unknown("group", name, gid, group_name)
         return self._groups[gid, name]
+
+    def _unknown(self, kind: str, name: str, number: int, name_here: Callable[[int], str]) -> int:
+        """Note a name that is not known here and return its number, or where that is another's here a spare one."""
+        here, found = name_here(number), number
+        if here:
+            spares = (SPARE + (number + step) % SPARES for step in range(SPARES))
+            found = next((one for one in spares if not name_here(one)), number)
+        taken = f"; {number} is {here!r} here" if here else ""
+        self.notes.append(f"the {kind} {name!r} is not known on this host: its files carry the number {found}{taken}")
+        return found
 
     def acl(self, value: bytes) -> bytes:
         """Return a POSIX ACL with this host's ids."""
@@ -105,9 +116,9 @@ class Names:
 def apply(index: Index, destination: Path) -> Applied:
     """Make the tree below `destination` as `index` has it; files and links must be there already.
 
-    Missing directories and fifos are made. Names that this host does not know keep their number and are noted.
-    Set-user-id bits and capabilities come last and are noted. Raises DamagedError when an entry is missing or of
-    another type, SourceError when an attribute cannot be put on.
+    Missing directories and fifos are made. Names that this host does not know keep their number, or get a spare one
+    where it is another's here, and are noted. Set-user-id bits and capabilities come last and are noted. Raises
+    DamagedError when an entry is missing or of another type, SourceError when an attribute cannot be put on.
     """
     names = Names(index)
     base = os.open(destination, DIRECTORY)
@@ -246,11 +257,6 @@ def _notes(index: Index, privileged: list[Entry]) -> list[str]:
         if paths:
             said.append(f"{len(paths)} of type {kind} not restored ({reason}): /{paths[0]}")
     return said
-
-
-def _unknown(kind: str, name: str, number: int, here: str) -> str:
-    taken = f", which is {here!r} here" if here else ""
-    return f"the {kind} {name!r} is not known on this host: its files carry the number {number}{taken}"
 
 
 def _reading(ids: dict[tuple[int, str], int], name_here: Callable[[int], str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.system import System, make_tree, tree_digest
+from tests.integration.system import System, make_tree, protecting, tree_digest
 
 
 @pytest.fixture
@@ -16,12 +16,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def system(tmp_path: Path, tree: Path) -> System:
-    one = System(tmp_path / "host")
-    one.configure(
-        stores=[{"name": "plain", "type": "dated", "location": str(tmp_path / "store")}],
-        plans=[{"name": "daily", "drill": "never"}],
-        components={"files": [{"name": "app", "paths": [str(tree)]}]},
-    )
+    one = protecting(tree, tmp_path, drill="never")
     one.run("run", "daily")
     return one
 

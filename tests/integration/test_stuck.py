@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.system import System, make_tree
+from tests.integration.system import System, make_tree, protecting
 
 
 @pytest.fixture
@@ -23,13 +23,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def system(tmp_path: Path, tree: Path) -> System:
-    one = System(tmp_path / "host")
-    one.configure(
-        stores=[{"name": "plain", "type": "dated", "location": str(tmp_path / "store")}],
-        plans=[{"name": "daily", "drill": "never"}],
-        components={"files": [{"name": "app", "paths": [str(tree)]}]},
-    )
-    return one
+    return protecting(tree, tmp_path, drill="never")
 
 
 KILLED_AFTER_THE_MANIFEST = """

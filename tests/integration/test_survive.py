@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.system import System, make_tree, tree_digest
+from tests.integration.system import System, make_tree, protecting, tree_digest
 
 PHASES = ["recover", "lock", "preflight", "prepare", "freeze", "copy", "seal", "verify", "prune"]
 
@@ -26,14 +26,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def system(tmp_path: Path, tree: Path) -> System:
-    """A host with one tree and one dated store, which is the quickest."""
-    one = System(tmp_path / "host")
-    one.configure(
-        stores=[{"name": "plain", "type": "dated", "location": str(tmp_path / "store")}],
-        plans=[{"name": "daily"}],
-        components={"files": [{"name": "app", "paths": [str(tree)]}]},
-    )
-    return one
+    return protecting(tree, tmp_path)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@
 import argparse
 import hashlib
 import json
+import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,15 @@ from restaura.output import Answer
 from restaura.standing import is_good
 from restaura.stores import Store, StoredPoint, open_store
 
+STDOUT = 1
+
 
 def keys_verb(host: Host, options: argparse.Namespace) -> Answer:
-    """Carry out `kit`, `confirm` or `restore`."""
+    """Carry out `kit`, `confirm` or `restore`. A file that gets the kit becomes readable for root alone."""
     if options.what == "kit":
+        # A shell's `> FILE` made it readable for everybody.
+        if stat.S_ISREG(os.fstat(STDOUT).st_mode):
+            os.fchmod(STDOUT, 0o600)
         kit = keys.kit_of(host).dump()
         return Answer(kit, json.dumps(kit, indent=1))
     if not options.kit:

@@ -126,6 +126,13 @@ def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> 
         there = [one for one in there if ID_PATTERN.match(one.id) and started_at(one.id) <= wanted.before]
     good = [one for one in there if all(is_good(one, name) for name in components)]
     if not good:
+        known = sorted({one.name for point in points if point.manifest for one in point.manifest.components})
+        if unknown := [name for name in components if known and name not in known]:
+            raise NoPointError(
+                f"no point holds it; there are: {', '.join(known)}",
+                where=f"component {', '.join(unknown)}",
+                fix="restaura list",
+            )
         asked = " and ".join(components) or "anything"
         raise NoPointError(
             f"no point in which {asked} is good ({len(there)} in question)",

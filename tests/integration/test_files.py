@@ -3,11 +3,12 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.trees_on_disk import System, digest, seed, shell
+from tests.trees_on_disk import SOURCE, System, digest, seed, shell
 
 STORES = ("dated", "restic")
 
@@ -86,6 +87,29 @@ def test_a_path_that_the_point_has_not_is_no_point(taken: tuple[System, Path, st
     code, said = system.run("restore", "--yes", "--path", f"{app}/nothing")
     assert code == 5
     assert "nothing" in said
+
+
+def test_a_component_that_no_point_holds_is_told_with_those_that_are_there(taken: tuple[System, Path, str]) -> None:
+    system, _, _ = taken
+    code, said = system.run("restore", "--component", "shop")
+    assert code == 5
+    assert "component shop: no point holds it; there are: app" in said
+
+
+def test_what_would_be_restored_names_the_paths(taken: tuple[System, Path, str]) -> None:
+    system, app, _ = taken
+    assert f"{app}/current, {app}/bin would be restored to live" in system.well(
+        "restore", "--path", f"{app}/current", "--path", f"{app}/bin"
+    )
+    assert "all of it would be restored to live" in system.well("restore")
+
+
+def test_a_kit_that_goes_to_a_file_is_for_root_alone(taken: tuple[System, Path, str], tmp_path: Path) -> None:
+    system, _, _ = taken
+    kit = tmp_path / "web1.kit"
+    verb = f'RESTAURA_ROOT="$1" PYTHONPATH="$2" {sys.executable} -m restaura keys kit > "$3"'
+    shell(f"umask 022; {verb}", tmp_path, str(system.root), str(SOURCE), str(kit))
+    assert (kit.stat().st_mode & 0o777, "manifest.key" in kit.read_text()) == (0o600, True)
 
 
 def test_a_directory_target_must_be_empty_and_is_for_root_alone(

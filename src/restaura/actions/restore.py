@@ -208,7 +208,8 @@ def _shown(choices: Sequence[Choice], target: Target) -> Answer:
     text = table(["component", "kind", "point", "label", "bytes", "consistency", "standing", "from"], rows)
     where = f"{target.kind}:{target.value}" if target.value else target.kind
     data = {"changed": True, "target": where, "paths": list(target.paths), "components": [_row(one) for one in choices]}
-    text += f"\nwould be restored to {where}; nothing was changed. Do it with --yes"
+    what = ", ".join(map(printable, target.paths)) or "all of it"
+    text += f"\n{what} would be restored to {where}; nothing was changed. Do it with --yes"
     return Answer(data, text)
 
 

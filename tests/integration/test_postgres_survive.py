@@ -20,7 +20,6 @@ from restaura.sources.postgres import Postgres
 from tests.memory_point import take
 from tests.postgres_cluster import Cluster, make_host, recover, run, scratch_root, source, wait_until
 
-pytestmark = pytest.mark.debian12
 ROWS = 2000
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'restaura-%'"
 

@@ -126,6 +126,8 @@ def test_drift_is_shown_and_put_back(first: Play, site: Site, host: hosts.Host) 
         "echo '# by hand' >> $(readlink -f /usr/local/bin/restaura); systemctl stop cron",
     )
     spoilt = sh(host, "cat /etc/cron.d/restaura")
+    kit = site.folder / "recovery_kits" / f"{host.name}.kit"
+    kit.write_text("the kit of another host of that name")
     seen = setup(site, "--check")
     assert seen.status == "successful", seen.messages
     for shown in ('-    "keep_daily": 1', "-* * * * * root true # by hand", "# Runbook", "keys/manifest.key", "0644"):
@@ -133,6 +135,9 @@ def test_drift_is_shown_and_put_back(first: Play, site: Site, host: hosts.Host) 
     assert sh(host, "cat /etc/cron.d/restaura") == spoilt
     assert setup(site).status == "successful"
     assert sh(host, describe) == before
+    kept = {one.read_text(): one.stat().st_mode & 0o777 for one in kit.parent.iterdir()}
+    assert kept["the kit of another host of that name"] == 0o600
+    assert kit.read_text().startswith("$ANSIBLE_VAULT;")
     assert sh(host, "systemctl is-active cron").strip() == "active"
     assert setup(site).changed == 0
 

@@ -55,9 +55,10 @@ restaura undo                               # lists restores that can be swapped
 On a clean Debian 12 or 13 machine, as root:
 
 1. Install `python3`, `restic` (0.18 or newer), `age`, `zstd`, `python3-boto3`, and the servers whose data comes back.
-2. Copy `restaura.pyz` from the root of a store (for S3 with any client), and `{name}.kit` from where it is kept
-   (`ansible-vault decrypt {name}.kit` when it is encrypted).
-3. See what is there, then restore. What comes to a directory, the system's own configuration, is for you to copy from:
+2. Copy `{name}.kit` from where it is kept (`ansible-vault decrypt {name}.kit` when it is encrypted), and `restaura.pyz`
+   from the root of a store (for S3 with any client; the keys for it are in the kit).
+3. See what is there, then restore. What comes to a directory, the system's own configuration, is for you to copy from.
+   Make the accounts that own your data before that data comes back: owners come back by name.
 
 ```sh
 {commands}

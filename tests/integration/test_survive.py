@@ -311,6 +311,16 @@ def test_a_restore_can_be_undone_and_the_copy_discarded(system: System, tree: Pa
     assert system.run("undo")["restores"] == []
 
 
+def test_a_restore_of_a_catalog_point_does_not_claim_equal_content(system: System) -> None:
+    system.configure(plans=[{"name": "daily", "fingerprint": "catalog", "drill": "never"}])
+    system.run("run", "daily")
+    compared = system.run("restore", "--component", "app", "--yes")["restored"][0]["compared"]
+    assert "content, not compared" in compared
+    system.configure(plans=[{"name": "daily"}])
+    system.run("run", "daily")
+    assert system.run("restore", "--component", "app", "--yes")["restored"][0]["compared"] == "equal"
+
+
 def test_a_restore_of_everything_puts_the_system_aside(system: System, tree: Path) -> None:
     system.configure(
         components={"files": [{"name": "system", "paths": ["/etc"]}, {"name": "app", "paths": [str(tree)]}]}

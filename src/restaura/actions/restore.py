@@ -270,10 +270,18 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
         for one in ready
         if (one.built.staged.target.kind, target.kind) == ("dir", "live")
     ]
-    rows = [{**_row(one.choice), "from": one.built.store, "kept": one.choice.options.name in kept} for one in ready]
+    rows = [
+        {
+            **_row(one.choice),
+            "from": one.built.store,
+            "kept": one.choice.options.name in kept,
+            "compared": _compared(one.built),
+        }
+        for one in ready
+    ]
     text = table(
         ["component", "point", "from", "bytes", "restored"],
-        [[row["component"], row["point"], row["from"], size(row["bytes"]), "equal"] for row in rows],
+        [[row["component"], row["point"], row["from"], size(row["bytes"]), row["compared"]] for row in rows],
     )
     undo = f"restaura undo {restore_id}" if kept else ""
     lines = [text, *map(printable, notes), *failed, *trouble, *([f"swap back: {undo}"] if undo else [])]
@@ -281,6 +289,12 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
     data["problems"] = trouble
     host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
     return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
+
+
+def _compared(built: Built) -> str:
+    """Return what the comparison showed: a catalog fingerprint says nothing of content."""
+    wanted = built.reader.component.fingerprint
+    return "equal" if wanted and wanted.depth == "content" else "equal but for content, not compared"
 
 
 def _aside(host: Host, restore_id: str, choice: Choice) -> Target:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an audit says, as data: holders of data, protections, problems and recommendations, each with its evidence.
+
+No text for people stands here: problems and recommendations are codes with parameters, which `texts` words in each
+language. No field ever holds a secret's value.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SCHEMA = 1
+
+HolderKind = Literal[
+    "postgres",
+    "supabase",
+    "docker_volume",
+    "compose_project",
+    "redis",
+    "mongodb",
+    "qdrant",
+    "prometheus",
+    "grafana",
+    "mysql",
+    "sqlite",
+    "tree",
+]
+Status = Literal["OK", "WARNING", "CRITICAL"]
+Severity = Literal["warning", "critical"]
+Term = Literal["short", "medium", "long"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where something was seen: a file (with its line), a unit, a container, a process, a port, a directory."""
+
+    kind: Literal["file", "unit", "container", "volume", "image", "process", "port", "directory"]
+    where: str
+    line: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Something that holds data. `id` is `KIND:NAME`, the same in every audit of one host.
+
+    `paths` are the directories and files on this host that the data is in; `bytes` what they take on disk, None when
+    not measured. `source` is the kind of component that can protect it (empty: none can), `component` the settings
+    that discovery would declare for it.
+    """
+
+    id: str
+    kind: HolderKind
+    name: str
+    running: bool
+    paths: tuple[str, ...] = ()
+    bytes: int | None = None
+    version: str = ""
+    container: str = ""
+    project: str = ""
+    source: str = ""
+    component: dict[str, object] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One thing that a protection produced: where, when (UTC, ISO 8601), how big; and who may read it."""
+
+    where: str
+    at: str
+    bytes: int | None = None
+    world_readable: bool = False
+
+
+@dataclass(frozen=True)
+class Protection:
+    """One way in which something is backed up, whether it works or not. None means that it cannot be told.
+
+    `kind` names the means (`cron`, `timer`, `script`, `compose_service`, `pgbackrest`, `wal_g`, `barman`, `restic`,
+    `borg`, `borgmatic`, `rclone`, `restaura`); `covers` the ids of the holders it takes, `writes` the places it writes
+    to, `copies` what it produced, newest first. `loud` is whether somebody hears of its failure.
+    """
+
+    id: str
+    kind: str
+    name: str
+    schedule: str = ""
+    covers: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    off_host: bool | None = None
+    encrypted: bool | None = None
+    restore_tried: str | None = None
+    loud: bool | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong: a code that `texts` words, its parameters, and the holders or protections it is about."""
+
+    code: str
+    severity: Severity
+    about: tuple[str, ...] = ()
+    parameters: dict[str, str] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do next, by when, and the exact command (empty only where no command does it)."""
+
+    code: str
+    term: Term
+    parameters: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of one host. `methods` says of each method of the report whether it was found.
+
+    `unreadable` names what could not be looked at, and why: what an audit did not see it must not call missing.
+    """
+
+    host: str
+    at: str
+    status: Status
+    methods: dict[str, bool]
+    holders: tuple[Holder, ...] = ()
+    protections: tuple[Protection, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    recovery_documents: tuple[Evidence, ...] = ()
+    recovery_scripts: tuple[Evidence, ...] = ()
+    unreadable: tuple[Evidence, ...] = ()
+    seconds: float = 0.0
+    schema: int = SCHEMA

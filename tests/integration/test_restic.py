@@ -456,20 +456,20 @@ def test_the_reserve_stops_a_stream_and_a_tree_that_are_under_way(
     disk, source = tmp_path / "disk", tmp_path / "source"
     disk.mkdir()
     source.mkdir()
-    (source / "big").write_bytes(os.urandom(120 * MIB))
-    with mounted(disk, "300m"):
+    (source / "big").write_bytes(os.urandom(700 * MIB))
+    with mounted(disk, "1g"):
         host, store = open_host(tmp_path / "host", disk / "store")
         store.create(Writer(host.name, host.identity, ("nightly",)))
-        settings = replace(host.config.settings, reserve_bytes=200 * MIB, reserve_percent=90)
+        settings = replace(host.config.settings, reserve_bytes=800 * MIB, reserve_percent=90)
         tight = Host(host.paths, replace(host.config, settings=settings))
         tight_store = ResticStore(store._config, tight)
         writer = begin(tight_store, tight)
         with pytest.raises(SpaceError, match="reserve"):
             writer.tree(COMPONENT, scanned(source))
-        assert shutil.disk_usage(disk).used < 140 * MIB
+        assert shutil.disk_usage(disk).used < 600 * MIB
         store.clean()
         with pytest.raises(SpaceError, match="reserve"):
-            write_megabytes(writer.stream(COMPONENT, Stream("large", lambda: nullcontext(io.BytesIO()))), 200)
+            write_megabytes(writer.stream(COMPONENT, Stream("large", lambda: nullcontext(io.BytesIO()))), 700)
         writer.abort()
         assert store.points() == []
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The audit: what on this host holds data, how it is backed up, and what nobody backs up. It reads, and changes nothing."""
+"""The audit: what on this host holds data, how it is backed up, and what nobody backs up. It changes nothing."""

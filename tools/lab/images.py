@@ -80,7 +80,7 @@ RECIPES = {
             "trixie",
             (
                 *COMMON_PACKAGES,
-                *("docker-cli", "restic", "minio-client"),
+                *("docker-cli", "docker-compose", "restic", "minio-client"),
                 *("postgresql-17", "postgresql-client-17", "postgresql-17-pgvector", "postgresql-17-cron"),
             ),
         ),

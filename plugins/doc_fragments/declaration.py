@@ -42,6 +42,43 @@ options:
           - At least 1.
         type: int
         default: 90
+      contacts:
+        description:
+          - Whom to call, in this order, when something must be restored. They head the runbook.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - 'Who: a person, a team or a supplier.'
+              - 'Example: `Ana Souza`.'
+            type: str
+            required: true
+          role:
+            description:
+              - What they are for.
+              - 'Example: `database administrator`.'
+            type: str
+            default: ''
+          email:
+            description:
+              - E-mail address.
+              - 'Example: `ana@example.com`.'
+            type: str
+            default: ''
+          phone:
+            description:
+              - Telephone number.
+              - 'Example: `+55 11 5555-0100`.'
+            type: str
+            default: ''
+          note:
+            description:
+              - 'What else is to be known: hours, another channel, a contract number. No secret: the runbook
+                is not encrypted.'
+            type: str
+            default: ''
+        default: []
   stores:
     description:
       - Where points are kept.

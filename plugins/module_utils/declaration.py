@@ -12,6 +12,18 @@ SPEC: dict[str, Any] = {
             "reserve_bytes": {"type": "int", "default": 5000000000},
             "metrics_file": {"type": "str", "default": ""},
             "log_days": {"type": "int", "default": 90},
+            "contacts": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "role": {"type": "str", "default": ""},
+                    "email": {"type": "str", "default": ""},
+                    "phone": {"type": "str", "default": ""},
+                    "note": {"type": "str", "default": ""},
+                },
+                "default": [],
+            },
         },
     },
     "stores": {

@@ -196,6 +196,24 @@ class Plan:
     )
 
 
+LINE = r"[^\r\n]*"
+
+
+@dataclass(frozen=True)
+class Contact:
+    """Somebody to call when a restore is needed. It stands in the runbook, which lies in every store in the clear."""
+
+    name: str = setting("Who: a person, a team or a supplier.", example="Ana Souza", pattern=r"[^\r\n]+")
+    role: str = setting("What they are for.", default="", example="database administrator", pattern=LINE)
+    email: str = setting("E-mail address.", default="", example="ana@example.com", pattern=LINE)
+    phone: str = setting("Telephone number.", default="", example="+55 11 5555-0100", pattern=LINE)
+    note: str = setting(
+        "What else is to be known: hours, another channel, a contract number. No secret: the runbook is not encrypted.",
+        default="",
+        pattern=LINE,
+    )
+
+
 @dataclass(frozen=True)
 class Settings:
     """The host's own settings."""
@@ -213,6 +231,9 @@ class Settings:
         pattern=r"(|/.+\.prom)",
     )
     log_days: int = setting("Days that logs are kept.", default=90, minimum=1)
+    contacts: tuple[Contact, ...] = setting(
+        "Whom to call, in this order, when something must be restored. They head the runbook.", default=()
+    )
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,20 @@ def test_a_restore_killed_half_way_leaves_the_old_data_and_runs_again(system: Sy
     assert tree_digest(tree) == changed
 
 
+def test_a_restore_killed_once_all_is_swapped_is_finished_and_not_taken_back(system: System, tree: Path) -> None:
+    system.run("run", "daily")
+    (tree / "sub/file 2").write_text("changed since")
+    changed = tree_digest(tree)
+    system.killed("restore", "--component", "app", "--yes", at="committed", who="run and watcher")
+    (tree / "written").write_text("after the restore, before the recovery")
+    system.run("recover")
+    assert system.leftovers() == []
+    assert (tree / "written").read_text() == "after the restore, before the recovery"
+    assert (tree / "sub/file 2").read_bytes() != b"changed since"
+    system.run("undo", system.run("undo")["restores"][0]["id"])
+    assert tree_digest(tree) == changed
+
+
 # -- locks --------------------
 
 

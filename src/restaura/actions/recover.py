@@ -45,7 +45,8 @@ def pay(host: Host) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     paid, failed = [], []
     with locks.holding(host.paths.locks, ["recover"], wait=RESUME_SECONDS):
         for debt in reversed(host.journal.open_debts()):
-            if debt.process.alive:
+            # A commit that was paid before settles older debts.
+            if debt.process.alive or not host.journal.path(debt.id).exists():
                 continue
             try:
                 _take_back(host, debt)
@@ -59,6 +60,13 @@ def pay(host: Host) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             host.log.event("recovered", owner=debt.owner, act=debt.act)
             paid.append(_row(debt))
     return paid, failed
+
+
+def settle_all(host: Host, commit: Debt) -> None:
+    """Strike out the debts that a commit names, then the commit itself: what they would take back is to stay."""
+    for name in commit.data["debts"]:
+        host.journal.settle(name)
+    host.journal.settle(commit)
 
 
 def watch(host: Host) -> None:
@@ -108,6 +116,8 @@ def _take_back(host: Host, debt: Debt) -> None:
         path = host.paths.kept / debt.data["kept"]
         if path.exists():
             write_atomic(path, json.dumps({**json.loads(path.read_text()), "live": "before"}).encode())
+    elif owner == "commit":
+        settle_all(host, debt)
     elif owner == "source":
         registry()[name].source.take_back(debt.act, debt.data)
     else:

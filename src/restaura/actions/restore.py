@@ -379,10 +379,11 @@ def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
             host.journal.settle(debt)
             _kept_path(host, f"{restore_id}-{one.choice.options.name}").unlink(missing_ok=True)
         raise
-    for one in ready:
-        _settle_staged(host, one.built)
-    for _, debt, _ in done:
-        host.journal.settle(debt)
+    # From here on a restore that dies is finished, not taken back: somebody may be writing to what it made live.
+    paid = [debt.id for _, debt, _ in done] + [str(one.built.staged.data.get("debt") or "") for one in ready]
+    commit = host.journal.write("commit", "settle", {"debts": list(filter(None, paid))})
+    host.log.event("phase", phase="committed")
+    recovery.settle_all(host, commit)
     return {one.choice.options.name for one, _, _ in done}
 
 
@@ -390,12 +391,6 @@ def _take_back(host: Host, ready: Sequence[Ready]) -> None:
     for one in ready:
         with contextlib.suppress(RestauraError):
             _drop_staged(host, one.choice.kind, one.built)
-
-
-def _settle_staged(host: Host, built: Built) -> None:
-    debt = built.staged.data.get("debt")
-    if isinstance(debt, str):
-        host.journal.settle(debt)
 
 
 def _drop_staged(host: Host, kind: str, built: Built) -> None:

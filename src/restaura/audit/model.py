@@ -43,9 +43,11 @@ class Evidence:
 class Holder:
     """Something that holds data. `id` is `KIND:NAME`, the same in every audit of one host.
 
-    `paths` are the directories and files on this host that the data is in; `bytes` what they take on disk, None when
-    not measured. `source` is the kind of component that can protect it (empty: none can), `component` the settings
-    that discovery would declare for it.
+    `paths` are the directories and files that the data is in, as the host itself names them (also where the audit
+    looks at one mounted elsewhere); `bytes` what they take on disk, None when that could not be measured quickly.
+    `volumes` are the Docker volumes it lies in: one that holds nothing but a database is no holder of its own.
+    `source` is the kind of component that can protect it (empty: none can), `component` the settings that discovery
+    would declare for it (empty: a person must write them, since a password or an address is wanted).
     """
 
     id: str
@@ -57,6 +59,7 @@ class Holder:
     version: str = ""
     container: str = ""
     project: str = ""
+    volumes: tuple[str, ...] = ()
     source: str = ""
     component: dict[str, object] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()

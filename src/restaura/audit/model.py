@@ -66,35 +66,64 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Take:
+    """What a protection says that it takes: a path, or by `kind` a database, a volume; an empty `name` is all of them.
+
+    `container` is the container, or the service of Compose project `project`, that it asks for it.
+    """
+
+    kind: Literal["path"] | HolderKind
+    name: str = ""
+    container: str = ""
+    project: str = ""
+
+
+@dataclass(frozen=True)
 class Copy:
-    """One thing that a protection produced: where, when (UTC, ISO 8601), how big; and who may read it."""
+    """One thing that a protection produced: where, when (UTC, ISO 8601), how big, on which disk; who may read it."""
 
     where: str
     at: str
     bytes: int | None = None
     world_readable: bool = False
+    owner_readable: bool = True
+    disk: int | None = None
 
 
 @dataclass(frozen=True)
 class Protection:
     """One way in which something is backed up, whether it works or not. None means that it cannot be told.
 
-    `kind` names the means (`cron`, `timer`, `script`, `compose_service`, `pgbackrest`, `wal_g`, `barman`, `restic`,
-    `borg`, `borgmatic`, `rclone`, `restaura`); `covers` the ids of the holders it takes, `writes` the places it writes
-    to, `copies` what it produced, newest first. `loud` is whether somebody hears of its failure.
+    `kind` names how it is started (`cron`, `timer`, `compose_service`; `script` by nobody) or, where only its
+    settings are there, the program (`pgbackrest`, `wal_g`, `barman`, `restic`, `borg`, `borgmatic`, `rclone`,
+    `restaura`); `uses` are the programs that do it. `schedule` stands as it is written, `interval` is the longest
+    time between two starts in seconds, and `idle` the code of why it is never started. `takes` is what it asks for,
+    `covers` the ids of the holders that this is; `writes` the places it writes to, `copies` what is there, newest
+    first, and `seen` whether all of these places could be looked at. `last_run` is when it last wrote anything, were
+    it a log (UTC, ISO 8601); `failures` are the lines that say that it failed. `loud` is whether somebody hears of
+    its failure, `hushed` what hides it (`detail` is a code). `restore_tried` is when a restore of it was last tried
+    (`scheduled`: by a job, at an unknown time).
     """
 
     id: str
     kind: str
     name: str
     schedule: str = ""
+    interval: int | None = None
+    idle: str = ""
+    uses: tuple[str, ...] = ()
+    takes: tuple[Take, ...] = ()
     covers: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    seen: bool = True
+    last_run: str | None = None
+    failures: tuple[Evidence, ...] = ()
     off_host: bool | None = None
     encrypted: bool | None = None
     restore_tried: str | None = None
     loud: bool | None = None
+    hushed: tuple[Evidence, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -121,15 +150,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Audit:
-    """The audit of one host. `methods` says of each method of the report whether it was found.
+    """The audit of one host.
 
+    `methods` says of each method of the report whether it was found; None: there is nothing that needs it, or it could
+    not be looked for.
     `unreadable` names what could not be looked at, and why: what an audit did not see it must not call missing.
     """
 
     host: str
     at: str
     status: Status
-    methods: dict[str, bool]
+    methods: dict[str, bool | None]
     holders: tuple[Holder, ...] = ()
     protections: tuple[Protection, ...] = ()
     problems: tuple[Problem, ...] = ()

@@ -98,13 +98,23 @@ def parser() -> Parser:
         made.set_defaults(action=action or name, call=call or name, root_only=root)
         return made
 
-    one = verb("run", "Take a restore point of a plan.", "restaura run daily", "restaura run daily --check")
-    one.add_argument("plan", nargs="?", help="the plan's name")
+    one = verb(
+        "run",
+        "Take a restore point of a plan, or of several, one after the other.",
+        "restaura run daily",
+        "restaura run daily --check",
+        "restaura run --all --wait 3600",
+        "restaura run --source postgres",
+    )
+    which = one.add_mutually_exclusive_group()
+    which.add_argument("plan", nargs="?", help="the plan's name")
+    which.add_argument("--all", action="store_true", help="every plan, also one whose schedule is never")
+    which.add_argument("--source", metavar="KIND", help="every plan with a component of this kind, as a whole")
     one.add_argument("--check", action="store_true", help="only the preflight: change nothing")
     one.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for locks")
     one.add_argument("--drill", action="store_true", help="drill the new point at once")
     one.add_argument("--unless-proven", action="store_true", help="do nothing when the plan has a proven point")
-    one.add_argument("--catch-up", action="store_true", help="run every plan whose time passed while the host was off")
+    which.add_argument("--catch-up", action="store_true", help="every plan whose time passed while the host was off")
 
     one = verb(
         "restore",
@@ -121,6 +131,7 @@ def parser() -> Parser:
     one.add_argument("--path", action="append", default=[], help="only this path (files) or database (postgres)")
     one.add_argument("--from-store", metavar="NAME", help="read from this store first")
     one.add_argument("--yes", action="store_true", help="do it")
+    one.add_argument("--ask", action="store_true", help="show it, ask on the terminal, and do what was shown")
     one.add_argument("--check", action="store_true", help="only show what would happen, also with --yes")
     one.add_argument("--store", metavar="URL", help="on a machine without configuration: the store's location")
     one.add_argument("--kit", metavar="FILE", help="on a machine without configuration: the recovery kit")
@@ -131,11 +142,15 @@ def parser() -> Parser:
         "undo",
         "Swap the last restore of a component back; both sides are kept.",
         "restaura undo",
-        "restaura undo 20261121T101500Z-1a2b3c",
+        "restaura undo latest",
         "restaura undo 20261121T101500Z-1a2b3c --discard",
         action="restore",
     )
-    one.add_argument("id", nargs="?", help="the restore's id (shown by restore and by status); none lists them")
+    one.add_argument(
+        "id",
+        nargs="?",
+        help="the restore's id (shown by restore and by status), or latest: the last one that is live; none lists them",
+    )
     one.add_argument("--discard", action="store_true", help="delete the copy that is not live")
     one.add_argument("--check", action="store_true", help="only show what would happen")
 
@@ -148,6 +163,14 @@ def parser() -> Parser:
     _which_point(one)
     one.add_argument("--from-store", metavar="NAME", help="only from this store")
     one.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for locks")
+
+    one = verb(
+        "check",
+        "Run the components' checks against the data that is live now.",
+        "restaura check",
+        "restaura check --component cache --component app",
+    )
+    one.add_argument("--component", action="append", default=[], help="only this component; may stand several times")
 
     one = verb(
         "verify",

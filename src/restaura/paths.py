@@ -64,6 +64,15 @@ class Paths:
         return self.var / "kept"
 
     @property
+    def restored(self) -> Path:
+        """Where a restore of everything puts what never goes live as a whole, a directory for each restore."""
+        return self.var / "restored"
+
+    @property
+    def scripts(self) -> Path:
+        return self.root / "usr/local/sbin"
+
+    @property
     def state(self) -> Path:
         return self.var / "state.json"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restaura import trees
+from restaura.config.schema import Component
 from restaura.errors import ConfigError, DamagedError, NoPointError, ProtectedError, RefusedError
 from restaura.exchange import STAGE, remove
 from restaura.host import Host
@@ -22,6 +23,11 @@ TREE, COPIES = "tree", "copies"
 SYSTEM = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var", "/var/lib"),
 )
+
+
+def protected(component: Component, paths: Sequence[str] = ()) -> list[str]:
+    """Return what of a component (or of the `paths` asked for) a restore never makes live as a whole."""
+    return [one for one in paths or getattr(component, "paths", ()) if f"/{one.strip('/')}" in SYSTEM]
 
 
 @dataclass(frozen=True)

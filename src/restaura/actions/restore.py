@@ -4,17 +4,19 @@
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from restaura import keys, locks, restoring
+from restaura import checks, keys, locks, restoring
 from restaura.actions import recover as recovery
 from restaura.config import load
 from restaura.config.schema import Component, Config, Plan
 from restaura.config.schema import Store as StoreConfig
+from restaura.config.shown import covers
 from restaura.errors import (
     ConfigError,
     Exit,
@@ -28,12 +30,13 @@ from restaura.errors import (
 )
 from restaura.host import Host
 from restaura.journal import Debt
-from restaura.output import Answer, printable, size, table
+from restaura.output import Answer, lines, printable, size, table
 from restaura.paths import Paths, private_dir, write_atomic
 from restaura.pipeline import paused
 from restaura.point import ComponentRecord, new_id
 from restaura.restoring import Built
 from restaura.sources import Source, Target, registry
+from restaura.staging import protected
 from restaura.standing import Wanted, choose, held, standing
 from restaura.stores import Store, StoredPoint, open_store
 
@@ -56,7 +59,11 @@ def restore(host: Host, options: argparse.Namespace) -> Answer:
     with _reading_host(host, options) as reader:
         choices = _choose(reader, options)
         if not options.yes or options.check:
-            return _shown(choices, target)
+            aside = None if options.component or target.paths else reader.paths.restored
+            shown = _shown(choices, target, aside)
+            if options.check or not options.ask:
+                return shown
+            _confirm(shown.text)
         recovery.watch(reader)
         recovery.pay(reader)
         names = [f"component:{one.options.name}" for one in choices]
@@ -191,7 +198,17 @@ def _rank(point: StoredPoint, name: str) -> int:
     return 0 if verdict and verdict.good else 1
 
 
-def _shown(choices: Sequence[Choice], target: Target) -> Answer:
+def _confirm(shown: str) -> None:
+    """Show what would happen and ask for a `yes` on the terminal; RefusedError when none is given."""
+    if not sys.stdin.isatty():
+        raise RefusedError("there is no terminal to ask on; nothing was changed", where="restore", fix="--yes does it")
+    print(lines(shown), "Type yes to do it: ", sep="\n", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise RefusedError("not confirmed; nothing was changed", where="restore")
+
+
+def _shown(choices: Sequence[Choice], target: Target, aside: Path | None) -> Answer:
+    """Show the choices; what never goes live as a whole goes below `aside`, or is refused when there is none."""
     rows = [
         [
             one.options.name,
@@ -208,9 +225,20 @@ def _shown(choices: Sequence[Choice], target: Target) -> Answer:
     text = table(["component", "kind", "point", "label", "bytes", "consistency", "standing", "from"], rows)
     where = f"{target.kind}:{target.value}" if target.value else target.kind
     data = {"changed": True, "target": where, "paths": list(target.paths), "components": [_row(one) for one in choices]}
+    for one in choices:
+        text += f"\n{one.options.name}: {printable(covers(one.options))}"
+        if target.kind == "live" and (paths := protected(one.options, target.paths)):
+            text += f"\n{one.options.name}: {_never_live(paths, aside)}"
     what = ", ".join(map(printable, target.paths)) or "all of it"
     text += f"\n{what} would be restored to {where}; nothing was changed. Do it with --yes"
     return Answer(data, text)
+
+
+def _never_live(paths: Sequence[str], aside: Path | None) -> str:
+    what = f"{', '.join(map(printable, paths))} never goes live as a whole"
+    if aside:
+        return f"{what}: it would be put below {aside}, for you to copy from"
+    return f"{what}: this would be refused. Give --to dir:/PATH, or name what of it you need with --path"
 
 
 def _verdict(choice: Choice) -> str:
@@ -262,7 +290,12 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
     except BaseException:
         _take_back(host, ready)
         raise
-    failed = [text for one in ready for text in restoring.checks(one.source, one.built.staged, one.choice.options)]
+    judged = [checks.judge(one.source, one.choice.options, one.built.staged) for one in ready]
+    failed = [
+        f"{one.choice.options.name}: {text}"
+        for one, found in zip(ready, judged, strict=True)
+        for text in checks.failures(found)
+    ]
     notes = [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
     notes += [
         f"{one.choice.options.name}: never goes live as a whole; it stands in {one.built.staged.target.value}. Make "
@@ -284,11 +317,11 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
         [[row["component"], row["point"], row["from"], size(row["bytes"]), row["compared"]] for row in rows],
     )
     undo = f"restaura undo {restore_id}" if kept else ""
-    lines = [text, *map(printable, notes), *failed, *trouble, *([f"swap back: {undo}"] if undo else [])]
+    told = [text, *map(printable, notes), *failed, *trouble, *([f"swap back: {undo}"] if undo else [])]
     data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "failed_checks": failed, "undo": undo}
     data["problems"] = trouble
     host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
-    return Answer(data, "\n".join(lines), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
+    return Answer(data, "\n".join(told), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
 
 
 def _compared(built: Built) -> str:
@@ -299,7 +332,7 @@ def _compared(built: Built) -> str:
 
 def _aside(host: Host, restore_id: str, choice: Choice) -> Target:
     """Return where a component that never goes live as a whole is put by a restore of everything."""
-    return Target("dir", str(private_dir(host.paths.var / "restored" / restore_id) / choice.options.name))
+    return Target("dir", str(private_dir(host.paths.restored / restore_id) / choice.options.name))
 
 
 def _stage(host: Host, choice: Choice, target: Target) -> Ready:
@@ -456,7 +489,8 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
         rows = [[one["id"], one["component"], one["point"], one["at"], one["live"]] for _, one in records]
         text = table(["id", "component", "point", "at", "live"], rows) if rows else "no restore to swap back"
         return Answer({"changed": False, "restores": [one for _, one in records]}, text)
-    chosen = [(path, one) for path, one in records if one["id"].startswith(options.id)]
+    wanted = _last_live(records) if options.id == "latest" else options.id
+    chosen = [(path, one) for path, one in records if wanted and one["id"].startswith(wanted)]
     if not chosen or len({one["id"] for _, one in chosen}) > 1:
         raise NoPointError("no such restore", where=f"undo {options.id}", fix="restaura undo")
     names = [f"component:{one['component']}" for _, one in chosen]
@@ -469,6 +503,11 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
         for path, one in reversed(chosen):
             done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
     return Answer({"changed": any(done), "id": chosen[0][1]["id"]}, "\n".join(filter(None, done)) or "nothing to do")
+
+
+def _last_live(records: Sequence[tuple[Path, dict[str, Any]]]) -> str:
+    """Return the id of the last restore whose data is live, or an empty text."""
+    return next((str(one["id"]) for _, one in reversed(records) if one["live"] == "restored"), "")
 
 
 def _refuse_undo(chosen: Sequence[tuple[Path, dict[str, Any]]], records: Sequence[tuple[Path, dict[str, Any]]]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`restaura run PLAN`: what cron, Ansible and a person start to take a restore point."""
+"""`restaura run`: what cron, Ansible and a person start to take a restore point of a plan, or of several."""
 
 import argparse
 import random
@@ -15,7 +15,7 @@ from restaura.actions import find_plan, lock_names
 from restaura.actions import prune as pruning
 from restaura.actions import recover as recovery
 from restaura.config.schema import Component, Plan
-from restaura.errors import Exit, RestauraError, StoreError
+from restaura.errors import ConfigError, Exit, RestauraError, StoreError
 from restaura.host import Host
 from restaura.output import Answer, size, table
 from restaura.pipeline import Part, Sink, Take
@@ -29,9 +29,9 @@ SAMPLE_BYTES = 64 << 20
 
 
 def run(host: Host, options: argparse.Namespace) -> Answer:
-    """Take a point of the plan, or of every plan that missed its time (--catch-up)."""
-    if options.catch_up:
-        return _catch_up(host, options)
+    """Take a point of the plan, or of several: all, those with a kind of source, those that missed their time."""
+    if options.all or options.source or options.catch_up:
+        return _run_each(host, _several(host, options), options)
     plan = find_plan(host, options.plan)
     if options.unless_proven and _proven(host, plan):
         return Answer(
@@ -59,23 +59,45 @@ def _proven(host: Host, plan: Plan) -> bool:
     return bool(rows) and all(one.proven_at for one in rows)
 
 
-def _catch_up(host: Host, options: argparse.Namespace) -> Answer:
+def _several(host: Host, options: argparse.Namespace) -> list[Plan]:
+    """Return the plans that the options ask for; ConfigError when a person asked for what is not there."""
+    config = host.config
+    if options.catch_up:
+        return [plan for plan in config.plans if _overdue(host, plan)]
+    if options.all:
+        found = list(config.plans)
+        what, fix = "this host has no plan", "declare backup_runtime_plans, then run setup_backup.yml"
+    else:
+        kind = options.source
+        found = [p for p in config.plans if any(config.kinds[one.name] == kind for one in config.plan_components(p))]
+        what = f"no plan of this host has a component of source {kind!r}: nothing was backed up"
+        known = ", ".join(sorted(set(config.kinds.values()))) or "nothing"
+        fix = f"declare backup_{kind}_components and run setup_backup.yml; declared on this host: {known}"
+    if not found:
+        raise ConfigError(what, where="restaura run", fix=fix)
+    return found
+
+
+def _overdue(host: Host, plan: Plan) -> bool:
     state: Any = host.load_state().get("plans", {})
-    done: list[dict[str, Any]] = []
-    code, texts = int(Exit.DONE), []
-    for plan in host.config.plans:
-        last = state.get(plan.name, {}).get("run", {}).get("good_began")
-        began = datetime.fromisoformat(last) if last else None
-        if schedule.overdue(plan.schedule, began, datetime.now(UTC), schedule.seed(host.config, plan)):
-            one = argparse.Namespace(**{**vars(options), "catch_up": False, "plan": plan.name})
-            try:
-                answer = run(host, one)
-            except RestauraError as error:
-                answer = Answer({"plan": plan.name, "error": str(error)}, str(error), error.exit_code)
-            done.append(answer.data)
-            texts.append(answer.text)
-            code = code or answer.code
-    return Answer({"changed": bool(done), "runs": done}, "\n".join(texts), code)
+    last = state.get(plan.name, {}).get("run", {}).get("good_began")
+    began = datetime.fromisoformat(last) if last else None
+    return schedule.overdue(plan.schedule, began, datetime.now(UTC), schedule.seed(host.config, plan))
+
+
+def _run_each(host: Host, plans: Sequence[Plan], options: argparse.Namespace) -> Answer:
+    """Run plans one after the other, whatever becomes of those before; the lowest exit code but 0 is the gravest."""
+    done: list[Answer] = []
+    for plan in plans:
+        alone = {"all": False, "source": None, "catch_up": False, "plan": plan.name}
+        try:
+            done.append(run(host, argparse.Namespace(**{**vars(options), **alone})))
+        except RestauraError as error:
+            text = f"plan {plan.name}: {error}"
+            done.append(Answer({"changed": False, "plan": plan.name, "error": str(error)}, text, error.exit_code))
+    code = min((one.code for one in done if one.code), default=int(Exit.DONE))
+    data = {"changed": any(one.data["changed"] for one in done), "runs": [one.data for one in done]}
+    return Answer(data, "\n".join(one.text for one in done), code)
 
 
 def _preflight_only(host: Host, plan: Plan) -> Answer:

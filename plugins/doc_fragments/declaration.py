@@ -336,7 +336,8 @@ options:
             default: 50
           checks:
             description:
-              - Checks run against restored data, in drills and after restores.
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
             type: list
             elements: dict
             options:
@@ -350,15 +351,103 @@ options:
               command:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
-                    the restored data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database)
-                    and what the source adds.'
-                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep
-                    -qx ok`.'
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
-                required: true
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
               timeout:
                 description:
-                  - Seconds after which the check has failed.
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
                   - At least 1.
                 type: int
                 default: 300
@@ -443,7 +532,8 @@ options:
             default: 50
           checks:
             description:
-              - Checks run against restored data, in drills and after restores.
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
             type: list
             elements: dict
             options:
@@ -457,15 +547,103 @@ options:
               command:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
-                    the restored data: `RESTAURA_TARGET` (directory of a tree, socket directory of a database)
-                    and what the source adds.'
-                  - 'Example: `sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep
-                    -qx ok`.'
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
-                required: true
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
               timeout:
                 description:
-                  - Seconds after which the check has failed.
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
                   - At least 1.
                 type: int
                 default: 300

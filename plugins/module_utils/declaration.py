@@ -96,7 +96,32 @@ SPEC: dict[str, Any] = {
                         "elements": "dict",
                         "options": {
                             "name": {"type": "str", "required": True},
-                            "command": {"type": "str", "required": True},
+                            "command": {"type": "str", "default": ""},
+                            "http": {
+                                "type": "dict",
+                                "options": {
+                                    "url": {"type": "str", "required": True},
+                                    "status": {"type": "int", "default": 200},
+                                    "contains": {"type": "str", "default": ""},
+                                },
+                            },
+                            "file": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "contains": {"type": "str", "default": ""},
+                                    "matches": {"type": "str", "default": ""},
+                                },
+                            },
+                            "json": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "keys": {"type": "list", "elements": "str", "default": []},
+                                },
+                            },
+                            "sqlite": {"type": "dict", "options": {"path": {"type": "str", "required": True}}},
+                            "live_only": {"type": "bool", "default": False},
                             "timeout": {"type": "int", "default": 300},
                         },
                         "default": [],
@@ -122,7 +147,32 @@ SPEC: dict[str, Any] = {
                         "elements": "dict",
                         "options": {
                             "name": {"type": "str", "required": True},
-                            "command": {"type": "str", "required": True},
+                            "command": {"type": "str", "default": ""},
+                            "http": {
+                                "type": "dict",
+                                "options": {
+                                    "url": {"type": "str", "required": True},
+                                    "status": {"type": "int", "default": 200},
+                                    "contains": {"type": "str", "default": ""},
+                                },
+                            },
+                            "file": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "contains": {"type": "str", "default": ""},
+                                    "matches": {"type": "str", "default": ""},
+                                },
+                            },
+                            "json": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "keys": {"type": "list", "elements": "str", "default": []},
+                                },
+                            },
+                            "sqlite": {"type": "dict", "options": {"path": {"type": "str", "required": True}}},
+                            "live_only": {"type": "bool", "default": False},
                             "timeout": {"type": "int", "default": 300},
                         },
                         "default": [],

@@ -174,12 +174,12 @@ def program_argv() -> list[str]:
     archive = Path(sys.argv[0]).resolve()
     if zipfile.is_zipfile(archive):
         return [sys.executable, str(archive)]
-    return [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path.insert(0, {_package_root()!r}); import runpy; "
-        "runpy.run_module('restaura', run_name='__main__', alter_sys=True)",
-    ]
+    return python_argv("import runpy; runpy.run_module('restaura', run_name='__main__', alter_sys=True)")
+
+
+def python_argv(code: str) -> list[str]:
+    """Return the command that runs Python code which can import this very program, be it the zipapp or a tree."""
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {_package_root()!r}); {code}"]
 
 
 def program_bytes() -> bytes | None:

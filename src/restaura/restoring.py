@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading a component of a point back: checked reads, staging with another store at hand, the user's checks."""
+"""Reading a component of a point back: checked reads, and staging with another store at hand."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from restaura import process
 from restaura.config import load
 from restaura.config.schema import Component
 from restaura.errors import DamagedError, MismatchError, RestauraError, StoreError
@@ -19,9 +17,6 @@ from restaura.sources import Source, Staged, Target
 from restaura.standing import held
 from restaura.stores import Store, StoredPoint
 from restaura.trees import Index
-
-# In the environment of checks: the account that they run as, where root is not it (peer authentication).
-RUN_AS = "RESTAURA_RUN_AS"
 
 
 class StoreReader:
@@ -113,20 +108,3 @@ def stage(
             host.log.event("store failed", "error", store=store.name, component=component, error=str(error))
             problem = error
     raise problem or StoreError("no store holds the point", where=f"component {component}")
-
-
-def checks(source: Source, staged: Staged, options: Component) -> list[str]:
-    """Run the user's checks against restored data, without a network where one can be shut off; return what failed."""
-    failed = []
-    for check in options.checks:
-        argv = ["/bin/sh", "-c", check.command]
-        env = source.checks(staged)
-        if account := env.pop(RUN_AS, ""):
-            argv = ["runuser", "--user", account, "--", *argv]
-        if staged.target.kind == "scratch" and shutil.which("unshare"):
-            argv = ["unshare", "--net", "--", *argv]
-        try:
-            process.run(argv, env=env, timeout=check.timeout)
-        except RestauraError as error:
-            failed.append(f"check {check.name}: {error.what}")
-    return failed

@@ -4,9 +4,10 @@
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from restaura import catalogue, locks, restoring
+from restaura import catalogue, checks, locks, restoring
 from restaura.actions import find_plan, lock_names
 from restaura.config.schema import Component, Plan
 from restaura.errors import DamagedError, Exit, NoPointError, RestauraError
@@ -68,6 +69,7 @@ def _drill_component(
     """Restore one component from one store and compare it; return the verdict."""
     begun = time.monotonic()
     point_id = None
+    judged: list[checks.Result] = []
     try:
         point = choose(points, wanted, [component.name])
         point_id = point.id
@@ -79,19 +81,28 @@ def _drill_component(
         with source.scratch() as target:
             built = restoring.stage(host, source, [(store, point)], component.name, target)
             found = source.fingerprint(built.staged, record.fingerprint.depth)
-            problems = record.fingerprint.differences(found) + restoring.checks(source, built.staged, options)
+            problems = record.fingerprint.differences(found)
+            judged = checks.judge(source, options, built.staged)
+            problems += checks.failures(judged)
     except DamagedError as error:
         return _result(component, store.name, point_id, "disproven", [str(error)], time.monotonic() - begun)
     except RestauraError as error:
         return _result(component, store.name, point_id, "failed", [str(error)], time.monotonic() - begun)
     seconds = time.monotonic() - begun
     if not problems and record.fingerprint.depth != "content":
-        return _result(component, store.name, point_id, "equal", ["catalog fingerprints prove no content"], seconds)
-    return _result(component, store.name, point_id, "disproven" if problems else "proven", problems, seconds)
+        why = ["catalog fingerprints prove no content"]
+        return _result(component, store.name, point_id, "equal", why, seconds, judged)
+    return _result(component, store.name, point_id, "disproven" if problems else "proven", problems, seconds, judged)
 
 
 def _result(
-    component: Component, store: str, point: str | None, verdict: str, problems: list[str], seconds: float
+    component: Component,
+    store: str,
+    point: str | None,
+    verdict: str,
+    problems: list[str],
+    seconds: float,
+    judged: Sequence[checks.Result] = (),
 ) -> dict[str, Any]:
     return {
         "component": component.name,
@@ -100,6 +111,7 @@ def _result(
         "verdict": verdict,
         "problems": problems,
         "seconds": round(seconds, 2),
+        "checks": [asdict(one) for one in judged],
     }
 
 
@@ -109,7 +121,10 @@ def _keep_verdicts(store: Store, points: list[StoredPoint], results: list[dict[s
         rows = [one for one in results if one["store"] == store.name and one["point"] == point.id]
         verdicts = {one["component"]: one["verdict"] for one in rows if one["verdict"] in ("proven", "disproven")}
         if verdicts:
-            details = {one["component"]: {"seconds": one["seconds"], "problems": one["problems"][:50]} for one in rows}
+            details = {
+                one["component"]: {"seconds": one["seconds"], "checks": one["checks"], "problems": one["problems"][:50]}
+                for one in rows
+            }
             store.add_record(point, Record(point.id, "drill", next_record(point), verdicts, details))
 
 
@@ -117,9 +132,17 @@ def _answer(plan: Plan, results: list[dict[str, Any]]) -> Answer:
     verdicts = {one["verdict"] for one in results}
     code = Exit.MISMATCH if "disproven" in verdicts else Exit.FAILED if "failed" in verdicts else Exit.DONE
     rows = [
-        [one["component"], one["store"], one["point"] or "-", one["verdict"], f"{one['seconds']:.1f}"]
+        [
+            one["component"],
+            one["store"],
+            one["point"] or "-",
+            one["verdict"],
+            checks.summary([checks.Result(**row) for row in one["checks"]]),
+            f"{one['seconds']:.1f}",
+        ]
         for one in results
     ]
-    text = [table(["component", "store", "point", "restored", "seconds"], rows)]
-    text += [f"{one['component']} from {one['store']}: {problem}" for one in results for problem in one["problems"]]
-    return Answer({"changed": True, "plan": plan.name, "results": results}, "\n".join(text), code)
+    text = table(["component", "store", "point", "restored", "checks", "seconds"], rows)
+    problems = [f"{one['component']} from {one['store']}: {what}" for one in results for what in one["problems"]]
+    data = {"changed": True, "plan": plan.name, "results": results, "problems": problems}
+    return Answer(data, "\n".join([text, *problems]), code)

@@ -309,18 +309,24 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
             "from": one.built.store,
             "kept": one.choice.options.name in kept,
             "compared": _compared(one.built),
+            "checks": [asdict(result) for result in found],
         }
-        for one in ready
+        for one, found in zip(ready, judged, strict=True)
     ]
     text = table(
-        ["component", "point", "from", "bytes", "restored"],
-        [[row["component"], row["point"], row["from"], size(row["bytes"]), row["compared"]] for row in rows],
+        ["component", "point", "from", "bytes", "restored", "checks"],
+        [
+            [row["component"], row["point"], row["from"], size(row["bytes"]), row["compared"], checks.summary(found)]
+            for row, found in zip(rows, judged, strict=True)
+        ],
     )
     undo = f"restaura undo {restore_id}" if kept else ""
+    if failed:
+        failed.append("it was restored all the same; when that is mended, look again: restaura check")
     told = [text, *map(printable, notes), *failed, *trouble, *([f"swap back: {undo}"] if undo else [])]
-    data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "failed_checks": failed, "undo": undo}
-    data["problems"] = trouble
-    host.log.event("restored", components=[row["component"] for row in rows], failed_checks=failed)
+    data = {"changed": True, "id": restore_id, "restored": rows, "notes": notes, "undo": undo}
+    data["problems"] = [*failed, *trouble]
+    host.log.event("restored", components=[row["component"] for row in rows], problems=data["problems"])
     return Answer(data, "\n".join(told), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
 
 

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from restaura.config.schema import NAME, NAME_RULE, Component, Config, Plan, Settings, Store
+from restaura.config.schema import NAME, NAME_RULE, Check, Component, Config, Plan, Settings, Store
 from restaura.errors import ConfigError
 from restaura.schedule import cron_fields
-from restaura.sources import registry
+from restaura.sources import SourceKind, registry
 
 T = TypeVar("T")
 
@@ -60,6 +60,7 @@ def parse(data: Any, where: str) -> Config:
             for one in _objects(source.options, declared.get(kind, []), f"components.{kind}", mistakes):
                 components.append(one)
                 kinds[one.name] = kind
+                mistakes += _checks(source, one)
     else:
         mistakes.append("components: must be an object of lists, one for each source")
     if not mistakes:
@@ -139,7 +140,12 @@ def _object(kind: type[T], data: Any, where: str, mistakes: list[str]) -> T | No
             values[name] = _value(hints[name], data[name], place, one.metadata, mistakes)
         elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             mistakes.append(f"{place}: is required")
-    return kind(**values) if len(mistakes) == before else None
+    if len(mistakes) > before:
+        return None
+    item = kind(**values)
+    if isinstance(item, Check):
+        mistakes += [f"{where}: {wrong}" for wrong in item.mistakes()]
+    return item
 
 
 def _value(hint: Any, value: Any, where: str, rules: Mapping[str, Any], mistakes: list[str]) -> Any:
@@ -180,6 +186,17 @@ def _ruled(value: Any, where: str, rules: Mapping[str, Any], mistakes: list[str]
     if isinstance(value, str) and "\0" in value:
         mistakes.append(f"{where}: holds a NUL byte")
     return value
+
+
+def _checks(source: SourceKind, component: Component) -> list[str]:
+    where = f"components.{source.name}[{_shown(component.name)}].checks"
+    names = [one.name for one in component.checks]
+    mistakes = [f"{where}: the name {one!r} stands twice" for one in sorted(set(names)) if names.count(one) > 1]
+    if not source.files:
+        files = [one for one in component.checks if one.file or one.json or one.sqlite]
+        why = f"{source.name} has no files to look at; give a command"
+        mistakes += [f"{where}[{_shown(one.name)}]: {why}" for one in files]
+    return mistakes
 
 
 def _references(stores: list[Store], plans: list[Plan], components: list[Component]) -> list[str]:

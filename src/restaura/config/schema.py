@@ -43,17 +43,113 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
+CHECK_PATH = r"(/[^/\0]+)+"
+CHECK_PATH_HELP = (
+    "Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`, `[a-z]`, and `**` for any number "
+    "of directories): at least one file must match, and all that do are looked at."
+)
+
+
+@dataclass(frozen=True)
+class HttpCheck:
+    """What a service must answer."""
+
+    url: str = setting(
+        "Where to ask (GET, redirects are not followed).",
+        example="http://127.0.0.1:8000/health",
+        pattern=r"https?://[^\s/@]+(/\S*)?",
+    )
+    status: int = setting("Status that the answer must have.", default=200, minimum=100)
+    contains: str = setting("Text that the answer's first 10 MB must hold.", default="", example='"status": "ok"')
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What files must be and hold."""
+
+    path: str = setting(CHECK_PATH_HELP, example="/srv/app/settings.ini", pattern=CHECK_PATH)
+    contains: str = setting("Text that each must hold.", default="", example="DATABASE_URL=")
+    matches: str = setting(
+        "Python regular expression that must be found in each; `^` and `$` are a line's ends.",
+        default="",
+        example="^version = [0-9]+$",
+    )
+
+
+@dataclass(frozen=True)
+class JsonCheck:
+    """JSON files that must parse."""
+
+    path: str = setting(CHECK_PATH_HELP, example="/srv/app/cache/*.json", pattern=CHECK_PATH)
+    keys: tuple[str, ...] = setting(
+        "Keys that the object in each must have.", default=(), example=["collected_at", "entities"]
+    )
+
+
+@dataclass(frozen=True)
+class SqliteCheck:
+    """SQLite databases that must open and pass `PRAGMA integrity_check`."""
+
+    path: str = setting(CHECK_PATH_HELP, example="/srv/app/app.db", pattern=CHECK_PATH)
+
+
 @dataclass(frozen=True)
 class Check:
-    """A user's check: run in drills and after restores, against the restored data."""
+    """What must be true of a component's data: looked at in drills, after restores, and by `restaura check`.
+
+    It has exactly one of `command`, `http`, `file`, `json` and `sqlite`.
+    """
 
     name: str = setting("Name shown in reports.", name=True)
     command: str = setting(
-        "Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the restored data: "
-        "`RESTAURA_TARGET` (directory of a tree, socket directory of a database) and what the source adds.",
-        example='sqlite3 "$RESTAURA_TARGET/srv/app/app.db" "pragma integrity_check" | grep -qx ok',
+        "Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the data: "
+        "`RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory of a database) and what the "
+        "source adds.",
+        default="",
+        example='test -s "$RESTAURA_TARGET/srv/app/orders.csv"',
     )
-    timeout: int = setting("Seconds after which the check has failed.", default=300, minimum=1)
+    http: HttpCheck | None = setting("A service that must answer. Implies `live_only`.", default=None)
+    file: FileCheck | None = setting("Files that must be there, and hold something.", default=None)
+    json: JsonCheck | None = setting("JSON files that must parse.", default=None)
+    sqlite: SqliteCheck | None = setting("SQLite databases that must be whole.", default=None)
+    live_only: bool = setting(
+        "Whether the check needs the running system (its services, its network): then it is run after a restore to "
+        "`live` and by `restaura check`, and in no drill.",
+        default=False,
+    )
+    timeout: int = setting(
+        "Seconds after which the check has failed. A service that cannot be reached, or answers that it is not ready "
+        "(502, 503, 504), is asked again until then.",
+        default=300,
+        minimum=1,
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which of its kinds the check is."""
+        return self.kinds()[0]
+
+    @property
+    def needs_live(self) -> bool:
+        """Whether the check makes sense against live data only."""
+        return self.live_only or self.http is not None
+
+    def kinds(self) -> list[str]:
+        """Return the kinds that were given; one, in a configuration without mistakes."""
+        return [one for one in ("command", "http", "file", "json", "sqlite") if getattr(self, one)]
+
+    def mistakes(self) -> list[str]:
+        """Say what is wrong with the check as a whole."""
+        found = []
+        if len(self.kinds()) != 1:
+            given = " and ".join(self.kinds()) or "none"
+            found.append(f"must have exactly one of command, http, file, json and sqlite; it has {given}")
+        if self.file and self.file.matches:
+            try:
+                re.compile(self.file.matches)
+            except (re.error, RecursionError, OverflowError) as error:
+                found.append(f"file.matches is no regular expression: {error}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,7 +166,11 @@ class Component:
         default=50,
         minimum=0,
     )
-    checks: tuple[Check, ...] = setting("Checks run against restored data, in drills and after restores.", default=())
+    checks: tuple[Check, ...] = setting(
+        "What must be true of the data, in drills and after restores. Each check has exactly one of `command`, `http`, "
+        "`file`, `json` and `sqlite`.",
+        default=(),
+    )
 
 
 @dataclass(frozen=True)

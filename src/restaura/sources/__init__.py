@@ -170,10 +170,11 @@ class Source(Protocol):
     def plan_swap(self, staged: Staged) -> dict[str, Any]:
         """Return the JSON record of a swap that is about to happen: enough for swap, undo and discard."""
 
-    def checks(self, staged: Staged) -> dict[str, str]:
-        """Return the environment that tells the user's checks where the restored data is (`RESTAURA_…`).
+    def checks(self, staged: Staged | None) -> dict[str, str]:
+        """Return the environment that tells the user's checks where staged data is; None means live data.
 
-        `RESTAURA_RUN_AS` names the account to run them as, where it is not root.
+        `RESTAURA_TARGET` is the directory that stands for `/`, where the source has files. `RESTAURA_RUN_AS` names the
+        account to run commands as, where it is not root.
         """
 
     @staticmethod
@@ -195,12 +196,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source: its name, its options, its class, and the packages it needs on a host."""
+    """One kind of source: its name, its options, its class, and the packages it needs on a host.
+
+    `files` says that `RESTAURA_TARGET` is a file tree, in which checks can look at files.
+    """
 
     name: str
     options: "type[Component]"
     source: type[Source]
     packages: tuple[str, ...] = ()
+    files: bool = True
 
 
 @cache

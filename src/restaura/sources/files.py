@@ -344,9 +344,9 @@ class Files:
         units = [one for one in self._options.restore_stops if _active(one)]
         return {**exchange.record(holds, planners), "units": units}
 
-    def checks(self, staged: Staged) -> dict[str, str]:
+    def checks(self, staged: Staged | None) -> dict[str, str]:
         """Name the directory that stands for `/`."""
-        return {"RESTAURA_TARGET": "/" if staged.target.kind == "live" else staged.data["holds"][0]["hold"]}
+        return {"RESTAURA_TARGET": staged.data["holds"][0]["hold"] if staged else "/"}
 
     @staticmethod
     def swap(record: dict[str, Any]) -> None:

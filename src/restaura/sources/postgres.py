@@ -327,13 +327,17 @@ class Postgres:
         record: dict[str, Any] = staged.data["record"]
         return record
 
-    def checks(self, staged: Staged) -> dict[str, str]:
-        """Return libpq's variables for the restored server, and the restored names by JSON in RESTAURA_DATABASES."""
-        if "server" not in staged.data:
+    def checks(self, staged: Staged | None) -> dict[str, str]:
+        """Return libpq's variables for the server, and by JSON each database's name there in RESTAURA_DATABASES."""
+        if staged is None:
+            server = self._server()
+            with Session(server, entrance(server)) as admin:
+                names = {name: name for name in self._names(cluster.databases(admin), [])}
+        elif "server" in staged.data:
+            server, names = Server.from_json(staged.data["server"]), staged.data["names"]
+        else:
             return {"RESTAURA_TARGET": staged.data["directory"]}
-        server = Server.from_json(staged.data["server"])
-        # They are run after the swap: the names are the final ones.
-        env = {"RESTAURA_TARGET": server.host, "RESTAURA_DATABASES": json.dumps(staged.data["names"])}
+        env = {"RESTAURA_TARGET": server.host, "RESTAURA_DATABASES": json.dumps(names)}
         if server.account and not server.container:
             env["RESTAURA_RUN_AS"] = server.account
         return env | {key: value for key, value in server.environment("postgres").items() if key != "PGAPPNAME"}
@@ -429,4 +433,6 @@ def _allow(admin: Session, names: list[str], *, allowed: bool) -> None:
         admin.execute(f"ALTER DATABASE {quote_name(name)} ALLOW_CONNECTIONS {allowed}")
 
 
-SOURCE = SourceKind("postgres", PostgresComponent, Postgres, packages=("postgresql-client", "python3-docker"))
+SOURCE = SourceKind(
+    "postgres", PostgresComponent, Postgres, packages=("postgresql-client", "python3-docker"), files=False
+)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import IO, Any
 
 from restaura.errors import RestauraError, SourceError
+from restaura.hold import Hold
 from restaura.point import Depth, Fingerprint, safe_name
 from restaura.postgres import cluster, fingerprint
 from restaura.postgres.server import Server, quote_name
@@ -174,6 +175,8 @@ def _let_pass(session: Session) -> None:
 
 class FrozenServer:
     """Several databases of a server that hold still; each is let go as soon as dump and fingerprint are done."""
+
+    hold: Hold | None = None
 
     def __init__(self, server: Server, names: list[str], depth: Depth, limits: Limits) -> None:
         self.notes: list[str] = []

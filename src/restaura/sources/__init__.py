@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from restaura.hold import Hold
 from restaura.point import ComponentRecord, Consistency, Depth, Fingerprint
 from restaura.trees import Index
+
+UNLIMITED = 86_400.0
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +43,19 @@ class Tree:
 
     Entry paths are relative to `base`. A store keeps the tree in its own way; what it kept is settled against
     the index afterwards (`trees.settle`), so the index that is stored says what this store holds.
+
+    A `held` tree stands still only while the freeze lasts, and every second of that counts. It is read in two passes:
+    `Source.prepare` returns it as it moves, with its index; the freeze yields it once more, under the same name, with
+    the index of a second scan. Only one store reads it then, or a copy in the spool is brought up to date; everything
+    else, settling too, happens after `Hold.release`. Held trees of one component are read at the same time, and are
+    all read only when `artifacts` has ended.
     """
 
     name: str
     base: "Path"
     index: Index
     secret: bool = False
+    held: bool = False
 
 
 Artifact = Stream | Tree
@@ -76,13 +86,25 @@ class Outcome:
 
 
 class Frozen(Protocol):
-    """A component that holds still."""
+    """A component that holds still.
+
+    `hold` is what was stopped for it, if anything was. The pipeline releases that as soon as the last byte is read,
+    before it leaves the context.
+    """
+
+    hold: Hold | None
 
     def artifacts(self) -> Iterator[Artifact]:
-        """Yield the artifacts; each is copied whole before the next is asked for, so what it held can be released."""
+        """Yield the artifacts.
+
+        Each is copied whole before the next is asked for, so what it held can be released; only held trees are not.
+        """
 
     def outcome(self, indexes: Mapping[str, Index]) -> Outcome:
-        """Return what one store captured; `indexes` are that store's settled indexes by tree artifact name."""
+        """Return what one store captured; `indexes` are that store's settled indexes by tree artifact name.
+
+        With a `hold`, it is asked for after the release.
+        """
 
 
 @dataclass(frozen=True)
@@ -145,11 +167,17 @@ class Source(Protocol):
     def probe(self) -> Probe:
         """Say whether the source answers and what is missing; change nothing."""
 
-    def prepare(self, depth: Depth) -> None:
-        """Do the long work that needs no stillness (scanning, copying SQLite files, a first pass)."""
+    def prepare(self, depth: Depth) -> Sequence[Tree]:
+        """Do the long work that needs no stillness, and return the trees that will be held, scanned as they move.
 
-    def freeze(self, depth: Depth) -> AbstractContextManager[Frozen]:
-        """Hold still; leaving the context always lets go and cleans up."""
+        They are scanned after `trees.flush`, so that a file that is written to through a mapping tells by its times.
+        """
+
+    def freeze(self, depth: Depth, stop_limit: float = UNLIMITED) -> AbstractContextManager[Frozen]:
+        """Hold still; leaving the context always lets go and cleans up.
+
+        What has to be stopped for that is stopped by a `Hold`, for `stop_limit` seconds at most.
+        """
 
     def scratch(self) -> AbstractContextManager[Target]:
         """Make a throw-away target for a drill, and remove it."""

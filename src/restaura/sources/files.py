@@ -19,11 +19,12 @@ from restaura import exchange, mounts, sqlite, staging, still, trees
 from restaura.config.schema import Component, setting
 from restaura.engines import open_databases
 from restaura.errors import MismatchError, RefusedError, SourceError
+from restaura.hold import Hold
 from restaura.host import Host
 from restaura.paths import private_dir, write_atomic
 from restaura.point import Consistency, Depth, Fingerprint, safe_name
 from restaura.process import run
-from restaura.sources import Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
+from restaura.sources import UNLIMITED, Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
 from restaura.staging import COPIES, TREE, Held
 from restaura.trees.applying import Applied, read_as
 from restaura.trees.patterns import check_pattern
@@ -95,6 +96,8 @@ class FilesComponent(Component):
 class _Captured:
     """The tree of one run, and copies of what does not hold still: databases, and what changed meanwhile."""
 
+    hold: Hold | None = None
+
     def __init__(self, component: FilesComponent, index: trees.Index, depth: Depth, spool: Path, room: int) -> None:
         self._component, self._index, self._depth = component, index, depth
         self._spool, self._room = spool, room
@@ -162,13 +165,14 @@ class Files:
             warnings += [f"the mount {one} is not entered" for one in self._boundaries()[1]]
         return Probe({}, self._known_bytes(), "crash", problems, warnings)
 
-    def prepare(self, depth: Depth) -> None:
+    def prepare(self, depth: Depth) -> Sequence[Tree]:
         """Scan once, so that the scan at the freeze reads only what changed since."""
         self._previous = self._cached()
         self._previous = self._scan(depth, [])
+        return ()
 
     @contextlib.contextmanager
-    def freeze(self, depth: Depth) -> Iterator[_Captured]:
+    def freeze(self, depth: Depth, stop_limit: float = UNLIMITED) -> Iterator[_Captured]:  # noqa: ARG002
         """Scan, and copy SQLite databases; the tree itself runs on, and what changes is found when it is settled."""
         databases: list[trees.Entry] = []
         index = self._scan(depth, databases)

@@ -6,7 +6,7 @@ import json
 import pwd
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from restaura.point import Depth, Fingerprint
 from restaura.postgres import capture, cluster, fingerprint, restore, scratch, swap
 from restaura.postgres.server import Server, find_cluster, kept_out, quote_name
 from restaura.postgres.session import Session, entrance
-from restaura.sources import PointReader, Probe, SourceKind, Staged, Target
+from restaura.sources import UNLIMITED, PointReader, Probe, SourceKind, Staged, Target, Tree
 
 if TYPE_CHECKING:
     from restaura.host import Host
@@ -125,11 +125,12 @@ class Postgres:
                     problems.append((what, "back up with a superuser"))
         return problems
 
-    def prepare(self, depth: Depth) -> None:
+    def prepare(self, depth: Depth) -> Sequence[Tree]:  # noqa: ARG002 - the contract's
         """Nothing is done before the freeze: pg_dump reads from the snapshot alone."""
+        return ()
 
     @contextlib.contextmanager
-    def freeze(self, depth: Depth) -> Iterator[capture.FrozenServer]:
+    def freeze(self, depth: Depth, stop_limit: float = UNLIMITED) -> Iterator[capture.FrozenServer]:  # noqa: ARG002
         """Hold every database in a snapshot of its own, taken as near to one moment as can be."""
         server = self._server()
         with contextlib.ExitStack() as stack:

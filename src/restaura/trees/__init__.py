@@ -8,7 +8,7 @@ from restaura.trees.applying import Applied, apply
 from restaura.trees.compare import differences, fingerprint, fingerprint_parts
 from restaura.trees.index import Entry, EntryType, Index, below, merge, subset
 from restaura.trees.patterns import Selection
-from restaura.trees.scanning import scan
+from restaura.trees.scanning import flush, scan
 from restaura.trees.settling import settle
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "fingerprint_parts",
+    "flush",
     "merge",
     "scan",
     "settle",

@@ -2,6 +2,7 @@
 """A tree becomes an index: every entry looked at through directory descriptors, links never followed."""
 
 import contextlib
+import ctypes
 import errno
 import grp
 import hashlib
@@ -33,6 +34,7 @@ TYPES: dict[int, EntryType] = {
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 HEAD = 16
+_libc = ctypes.CDLL(None, use_errno=True)
 _CHUNK = 1 << 20
 _LARGE = 1 << 20
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -200,6 +202,25 @@ class _Walk:
 
     def _look(self, fd: int, name: str, path: str) -> Entry:
         return _entry(fd, name, path, os.stat(name, dir_fd=fd, follow_symlinks=False))
+
+
+def flush(base: Path, roots: Sequence[str]) -> None:
+    """Write the file systems of `roots` (relative to `base`) to their disks (syncfs(2)).
+
+    Afterwards a write through a shared mapping shows in its file's times: the kernel sets them at the first write to a
+    page that was clean.
+    """
+    devices = set()
+    for root in roots:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(base / root, READ)
+            try:
+                device = os.fstat(descriptor).st_dev
+                if device not in devices:
+                    devices.add(device)
+                    _libc.syncfs(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def scan(

@@ -1,58 +1,155 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runbook: every command in it is one that the program takes, and none that it refuses."""
+"""The runbook: every command in it is one that the program takes, whatever the names; no secret; whom to call."""
 
+import ast
 import re
 import shlex
+import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from restaura.cli import parser
 from restaura.config import load
+from restaura.config.schema import Config
 from restaura.paths import Paths
 from restaura.runbook import render
 
-CONFIG = load.parse(
-    {
-        "settings": {"host": "web1"},
-        "stores": [
-            {"name": "local", "location": "/var/backups/restaura"},
-            {"name": "offsite", "location": "s3:https://s3.example.org/shop-backups/it's web1"},
+BUCKET, PREFIX = 'it\'s"$(reboot)"', "a|b `id`/web1"
+DECLARATION: dict[str, Any] = {
+    "settings": {
+        "host": "web1",
+        "contacts": [
+            {"name": "Ana", "role": "DBA | on call", "phone": "+55 11 5555-0100", "note": "`contract` 7"},
+            {"name": "Support", "email": "help@example.com"},
         ],
-        "plans": [{"name": "nightly"}],
-        "components": {
-            "files": [{"name": "system", "paths": ["/etc"]}, {"name": "shop", "paths": ["/srv/shop"]}],
-            "postgres": [{"name": "postgres"}],
-        },
     },
-    "test",
-)
+    "stores": [
+        {"name": "local", "location": "/var/backups/it's restaura", "password": "S3CRET-password"},
+        {
+            "name": "offsite",
+            "location": f"s3:https://s3.example.org/{BUCKET}/{PREFIX}",
+            "s3_access_key": "S3CRET-access",
+            "s3_secret_key": "S3CRET-secret",
+        },
+        {"name": "archive", "type": "dated", "location": "s3:https://s3.example.org/archive", "encrypt": True},
+    ],
+    "plans": [{"name": "nightly", "pause": {"command": "stop | it", "resume": "start it"}}],
+    "components": {
+        "files": [
+            {"name": "system", "paths": ["/etc"]},
+            {"name": "shop", "paths": ["/srv/shop"], "checks": [{"name": "orders", "command": "test -s `orders`"}]},
+        ],
+        "postgres": [{"name": "postgres", "databases": ["shop"]}],
+    },
+}
+CONFIG = load.parse(DECLARATION, "test")
+PATHS = Paths(Path("/"))
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[list[str]]:
-    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)).splitlines()
-    words = [shlex.split(line, comments=True) for line in lines if line]
-    return [one[2:] if one[0] == "python3" else one[1:] for one in words]
+    lines = "".join(blocks(text)).splitlines()
+    return [shlex.split(one)[1:] for one in lines if one.startswith("restaura ") and "--version" not in one]
+
+
+def without(section: str, *names: str) -> Config:
+    kept = [one for one in DECLARATION[section] if one["name"] not in names]
+    return load.parse({**DECLARATION, section: kept}, "test")
 
 
 def test_a_host_that_is_gone_is_restored_from_a_store_that_is_not() -> None:
-    here = render(CONFIG, Paths(Path("/")))
-    assert "--store /var/backups" not in here
-    assert "--store /var/backups/restaura " in render(CONFIG, Paths(Path("/")), CONFIG.store("local"))
+    assert "--store '/var" not in render(CONFIG, PATHS)
+    restores = [one for one in commands(render(CONFIG, PATHS, CONFIG.store("local"))) if "--store" in one]
+    assert {one[one.index("--store") + 1] for one in restores} == {"/var/backups/it's restaura"}
 
 
 def test_every_command_is_taken_by_the_program() -> None:
-    found = commands(render(CONFIG, Paths(Path("/"))))
+    found = commands(render(CONFIG, PATHS))
     for one in found:
         parser().parse_args(one)
-    assert {one[0] for one in found} == {"list", "restore", "undo", "keys"}
+    assert {one[0] for one in found} == {"status", "list", "restore", "undo", "keys"}
 
 
 def test_every_component_comes_back_and_the_system_to_a_directory() -> None:
-    taken = [parser().parse_args(one) for one in commands(render(CONFIG, Paths(Path("/")))) if one[0] == "restore"]
+    taken = [parser().parse_args(one) for one in commands(render(CONFIG, PATHS)) if one[0] == "restore"]
     acts = [one for one in taken if one.yes and one.kit]
     assert [(one.component, one.to) for one in acts] == [
         (["system"], "dir:/root/system"),
         (["shop", "postgres"], "live"),
     ]
-    assert {(one.store, one.kit, one.host) for one in acts} == {
-        ("s3:https://s3.example.org/shop-backups/it's web1", "web1.kit", "web1")
-    }
+    place = f"s3:https://s3.example.org/{BUCKET}/{PREFIX}"
+    assert {(one.store, one.kit, one.host) for one in acts} == {(place, "/root/web1.kit", "web1")}
+    here = [one for one in taken if one.yes and not one.kit]
+    assert [(one.component, one.to) for one in here] == [
+        (["system"], "dir:/root/system-$day"),
+        (["shop"], "live"),
+        (["postgres"], "live"),
+    ]
+
+
+@pytest.mark.parametrize("store", [None, *CONFIG.stores])
+def test_every_block_is_shell_and_what_it_hands_to_python_is_python(store: Any) -> None:
+    found = blocks(render(CONFIG, PATHS, store))
+    assert found
+    for one in found:
+        subprocess.run(["sh", "-n"], input=one.encode(), check=True)
+        for code in re.findall(r"<< 'END'\n(.*?)^END$", one, re.MULTILINE | re.DOTALL):
+            ast.parse(code)
+
+
+def test_a_bucket_of_a_hostile_name_is_read_by_its_name() -> None:
+    code = next(
+        re.findall(r"<< 'END'\n(.*?)^END$", one, re.MULTILINE | re.DOTALL)[0]
+        for one in blocks(render(CONFIG, PATHS, CONFIG.store("offsite")))
+        if "restaura.pyz" in one
+    )
+    call = next(
+        one
+        for one in ast.walk(ast.parse(code))
+        if isinstance(one, ast.Call) and ast.unparse(one.func) == "s3.download_file"
+    )
+    assert [ast.literal_eval(one) for one in call.args] == [BUCKET, f"{PREFIX}/restaura.pyz", "/usr/local/bin/restaura"]
+
+
+def test_no_secret_is_in_it() -> None:
+    assert "S3CRET" not in "".join(render(CONFIG, PATHS, one) for one in (None, *CONFIG.stores))
+
+
+def test_whom_to_call_stands_in_order_and_a_name_breaks_no_table() -> None:
+    text = render(CONFIG, PATHS)
+    assert (
+        "| Ana | DBA \\| on call | +55 11 5555-0100 | - | `contract` 7 |\n| Support | - | - | help@example.com | - |"
+        in text
+    )
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+    assert "backup_runtime_contacts" in render(load.parse({"settings": {"host": "web1"}}, "test"), PATHS)
+
+
+def test_each_component_says_what_it_covers_what_holds_it_and_what_must_be_true_of_it() -> None:
+    text = render(CONFIG, PATHS)
+    for said in (
+        "**shop** (`files`: Directories and files",
+        "`paths: /srv/shop`",
+        "held by `stop | it`, released by `start it`",
+        "check `orders`: `` command: test -s `orders` ``",
+        "never live as a whole: `/etc`",
+        "`databases: shop`",
+    ):
+        assert said in text, said
+
+
+def test_only_what_is_needed_is_installed() -> None:
+    assert "install -y python3 tar restic python3-boto3 postgresql\n" in render(CONFIG, PATHS, CONFIG.store("offsite"))
+    assert "install -y python3 tar age zstd python3-boto3 postgresql\n" in render(
+        CONFIG, PATHS, CONFIG.store("archive")
+    )
+    text = render(without("stores", "offsite", "archive"), PATHS)
+    assert "install -y python3 tar restic postgresql\n" in text
+    assert "install -m 755 '/var/backups/it'\"'\"'s restaura/restaura.pyz' /usr/local/bin/restaura\n" in text
+    assert "python3 - <<" not in text

@@ -20,6 +20,11 @@ def told(item: Any, leave_out: set[str]) -> str:
         value = getattr(item, one.name)
         if one.name in leave_out or one.metadata.get("secret") or value == one.default:
             continue
-        text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        found.append(f"{one.name.replace('_', ' ')}: {text}")
+        found.append(f"{one.name.replace('_', ' ')}: {_text(value)}")
     return "; ".join(found)
+
+
+def _text(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return told(value, set())
+    return ", ".join(map(_text, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The user's checks of a component: of staged data, in drills and after restores, or of live data.
 
-Commands run as they are. Everything else runs in a child of ours (`restaura.looking`), so that neither hostile data nor
-a slow service can hold a drill longer than the check's timeout.
+Commands run as they are. Everything else runs in a child of ours (`restaura.checks_child`), so that neither hostile
+data nor a slow service can hold a drill longer than the check's timeout.
 """
 
 import json
@@ -20,7 +20,7 @@ from restaura.sources import Source, Staged
 # In the environment of commands: the account that they run as, where root is not it (peer authentication).
 RUN_AS = "RESTAURA_RUN_AS"
 TARGET = "RESTAURA_TARGET"
-# What a child of ours gets beyond the timeout to say what it found.
+# What a child that asks a service gets beyond the timeout, to say what it was answered last.
 GRACE = 5
 
 
@@ -94,9 +94,11 @@ def _look(check: Check, env: dict[str, str]) -> str:
         "root": env[TARGET] if check.kind != "http" else "/",
         "timeout": check.timeout,
     }
-    argv = process.python_argv("from restaura import looking; looking.main()")
+    argv = process.python_argv("from restaura import checks_child; checks_child.main()")
     try:
-        _, out, _ = process.run(argv, stdin=json.dumps(asked).encode(), timeout=check.timeout + GRACE)
+        _, out, _ = process.run(
+            argv, stdin=json.dumps(asked).encode(), timeout=check.timeout + GRACE * bool(check.http)
+        )
         found: list[str] = json.loads(out)
     except ValueError as error:
         raise RestauraError(f"was not judged: {error}") from error

@@ -21,7 +21,7 @@ from restaura.paths import Paths
 QUIET = ("run", "drill", "verify", "prune", "recover")
 
 EXITS = """exit codes:
-  0 done · 1 failed · 2 usage or configuration · 3 partial · 4 locked · 5 no such point · 6 drill mismatch"""
+  0 done · 1 failed · 2 usage or configuration · 3 partial · 4 locked · 5 no such point · 6 mismatch"""
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,7 +31,7 @@ def kinds(monkeypatch):
     """Two kinds of source that no real one can change."""
     made = {
         "files": SourceKind("files", FilesOptions, object),
-        "database": SourceKind("database", DatabaseOptions, object),
+        "database": SourceKind("database", DatabaseOptions, object, files=False),
     }
     monkeypatch.setattr(load, "registry", lambda: made)
 
@@ -111,6 +111,25 @@ def test_what_is_dumped_is_read_back_equal():
         (store(compresion="zstd"), ["stores['main'].'compresion'", "did you mean 'compression'?"]),
         (plan(retention={"keep_dayly": 1}), ["plans['daily'].retention.'keep_dayly'", "'keep_daily'"]),
         (files(checks=[{"name": "c", "command": "true", "timeouts": 1}]), ["checks['c'].'timeouts'", "'timeout'"]),
+        (files(checks=[{"name": "c"}]), ["checks['c']: must have exactly one of command, http", "it has none"]),
+        (
+            files(checks=[{"name": "c", "command": "true", "sqlite": {"path": "/srv/app/a.db"}}]),
+            ["checks['c']: must have exactly one of", "it has command and sqlite"],
+        ),
+        (files(checks=[{"name": "c", "file": {"path": "app.db"}}]), ["file.path: 'app.db' does not have the form"]),
+        (files(checks=[{"name": "c", "file": {"path": "/a", "has": "x"}}]), ["checks['c'].file.'has': unknown"]),
+        (files(checks=[{"name": "c", "file": {"path": "/a", "matches": "(a"}}]), ["matches is no regular expression"]),
+        (files(checks=[{"name": "c", "json": {"keys": ["a"]}}]), ["checks['c'].json.path: is required"]),
+        (files(checks=[{"name": "c", "http": {"url": "ftp://a"}}]), ["http.url: 'ftp://a' does not have the form"]),
+        (files(checks=[{"name": "c", "http": {"url": "http://me:pass@a/"}}]), ["http.url: ", "does not have the form"]),
+        (
+            files(checks=[{"name": "c", "command": "true"}, {"name": "c", "command": "false"}]),
+            ["components.files['app'].checks: the name 'c' stands twice"],
+        ),
+        (
+            {"components": {"database": [{"name": "db", "checks": [{"name": "c", "sqlite": {"path": "/a"}}]}]}},
+            ["components.database['db'].checks['c']: database has no files to look at; give a command"],
+        ),
         ({"components": {"fils": []}}, ["components.'fils'", "did you mean 'files'?"]),
         ({"zzz": 1}, ["'zzz'", "known: settings, stores, plans, components"]),
         # Wrong types.

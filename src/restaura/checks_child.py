@@ -69,9 +69,11 @@ def _files(options: dict[str, Any], look: Callable[[str, dict[str, Any]], None])
 
 def _read(path: str, most: int = -1) -> bytes:
     """Return a regular file's content, `most` bytes of it. Whatever else it is, opening it does not wait."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _WrongError("is not a file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _WrongError("is not a file")
+    with os.fdopen(descriptor, "rb") as file:
         return file.read(most)
 
 

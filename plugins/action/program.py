@@ -5,6 +5,7 @@
 that has none, or in check mode another, is given it in a temporary directory: so `--check` works on a bare host.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +27,42 @@ class ActionModule(ActionBase):
     _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Find or carry the program, then run the module; the result is the module's."""
+        """Run the module with the program that is there, or else with one that is carried to the host."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        wrap_async = self._task.async_val and not self._connection.has_native_async
-        arguments = {**self._task.args, "program": self._program(task_vars or {})}
-        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=wrap_async))
+        own = build(Path(constants.DEFAULT_LOCAL_TMP))
+        own_version = self._task.resolved_action in OWN_VERSION or self._task.check_mode
+        there: dict[str, Any] = {
+            "program": f"{VERSIONS}/{own.name}",
+            "program_sha256": hashlib.sha256(own.read_bytes()).hexdigest(),
+            "program_else": None if own_version else INSTALLED,
+        }
+        wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
+        # A module in the background could not say that it lacks the program.
+        if wrap_async and not self._found(own, task_vars):
+            there = {"program": INSTALLED} if not own_version else {"program": self._carry(own)}
+        answer = self._execute(there, task_vars, wrap_async)
+        if answer.get("program_needed"):
+            answer = self._execute({"program": self._carry(own)}, task_vars)
+        result.update(answer)
         return result
 
-    def _program(self, task_vars: dict[str, Any]) -> str:
-        own = build(Path(constants.DEFAULT_LOCAL_TMP))
-        there = f"{VERSIONS}/{own.name}"
-        if self._stat(there, task_vars).get("checksum") == checksum(str(own)):
-            return there
-        own_version = self._task.resolved_action in OWN_VERSION or self._task.check_mode
-        if not own_version and self._stat(INSTALLED, task_vars)["exists"]:
-            return INSTALLED
+    def _execute(
+        self, program: dict[str, Any], task_vars: dict[str, Any] | None, wrap_async: bool = False
+    ) -> dict[str, Any]:
+        arguments = {**self._task.args, **program}
+        done: dict[str, Any] = self._execute_module(
+            module_args=arguments, task_vars=task_vars or {}, wrap_async=wrap_async
+        )
+        return done
+
+    def _found(self, own: Path, task_vars: dict[str, Any] | None) -> bool:
+        found = self._execute_remote_stat(f"{VERSIONS}/{own.name}", all_vars=task_vars or {}, follow=True)
+        return bool(found.get("checksum") == checksum(str(own)))
+
+    def _carry(self, own: Path) -> str:
         if self._connection._shell.tmpdir is None:
             self._make_tmp_path()
         carried = self._connection._shell.join_path(self._connection._shell.tmpdir, own.name)
         self._transfer_file(str(own), carried)
         self._fixup_perms2((self._connection._shell.tmpdir, carried))
         return str(carried)
-
-    def _stat(self, path: str, task_vars: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self._execute_remote_stat(path, all_vars=task_vars, follow=True)
-        return found

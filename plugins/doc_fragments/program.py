@@ -11,6 +11,15 @@ options:
     description:
       - Path of the program on the host. The action plugin fills it in; never give it yourself.
     type: path
+  program_sha256:
+    description:
+      - SHA-256 of the program that is wanted. The action plugin fills it in; never give it yourself.
+    type: str
+  program_else:
+    description:
+      - Path of the program to use when O(program) is not the one that is wanted.
+      - The action plugin fills it in; never give it yourself.
+    type: path
 requirements:
   - Python 3.11 or newer at C(/usr/bin/python3) on the host
   - The module must be run as root

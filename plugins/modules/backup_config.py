@@ -48,17 +48,31 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What differed from the declaration, each with C(what), C(before) and C(after).
+  description: What differed from the declaration, each with C(what), C(before), C(after), and C(said), a sentence.
   returned: success
   type: list
   elements: dict
-  sample: [{what: store local, before: absent or not registered, after: restic at /var/backups/restaura}]
+  sample:
+    - what: mode of key /etc/restaura/keys/manifest.key
+      before: 0644, owner 0:0
+      after: 0600, owner 0:0
+      said: mode and owner of key /etc/restaura/keys/manifest.key were 0644, owner 0:0, and are 0600, root again
 components:
   description: Names of the components that are declared, with those that were discovered.
   returned: success
   type: list
   elements: str
   sample: [system, web]
+kit_sha256:
+  description: SHA-256 of the recovery kit as C(restaura keys kit) prints it; empty while the host has none.
+  returned: success
+  type: str
+told:
+  description: What a person should read, what was put back or changed, what is no longer protected, what others left.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/cron.d/restaura had been deleted and was written again]
 discovered:
   description: What C(restaura discover) answered.
   returned: when O(discover=true)
@@ -93,13 +107,15 @@ def main() -> None:
             declared[kind] = declared.get(kind) or components
     check = ["--check"] if module.check_mode else []
     answer = call(module, "configure", *check, given=json.dumps(declaration))
-    for warning in answer.get("warnings", []):
+    for warning in answer["warnings"]:
         module.warn(warning)
     names = [one["name"] for kind in declaration.get("components", {}).values() for one in kind]
     module.exit_json(
         changed=answer["changed"],
         changes=answer["changes"],
         unprotected=answer["unprotected"],
+        kit_sha256=answer["kit_sha256"],
+        told=[one["said"] for one in answer["changes"]] + answer["warnings"],
         components=names,
         diff=[_diff(one) for one in answer["changes"]],
         **({"discovered": found} if found else {}),
@@ -119,7 +135,11 @@ def _discover(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _diff(change: dict[str, str]) -> dict[str, str]:
-    ended = {side: text if text.endswith("\n") else f"{text}\n" for side, text in change.items() if side != "what"}
+    ended = {
+        side: text if text.endswith("\n") else f"{text}\n"
+        for side, text in change.items()
+        if side in ("before", "after")
+    }
     return {"before_header": change["what"], "after_header": change["what"], **ended}
 
 

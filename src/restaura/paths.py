@@ -39,6 +39,15 @@ class Paths:
         return self.root / "etc/cron.d/restaura"
 
     @property
+    def program(self) -> Path:
+        """The link to the version in use."""
+        return self.root / "usr/local/bin/restaura"
+
+    @property
+    def versions(self) -> Path:
+        return self.root / "usr/local/lib/restaura"
+
+    @property
     def var(self) -> Path:
         return self.root / "var/lib/restaura"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Modules, lookups and filters, as far as they can be tried without a host."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible_collections.restaura.stack.plugins.filter.did_you_mean import did_you_mean
-from ansible_collections.restaura.stack.plugins.lookup.vaulted import LookupModule
+from ansible_collections.restaura.stack.plugins.lookup import kept_kit, vaulted
 from ansible_collections.restaura.stack.plugins.module_utils import program
 from ansible_collections.restaura.stack.plugins.module_utils.point import arguments
 from ansible_collections.restaura.stack.plugins.modules import backup_config
@@ -23,11 +24,18 @@ class FailedError(Exception):
         self.more = more
 
 
+class EndedError(Exception):
+    pass
+
+
 class Module:
     """An AnsibleModule as far as `call` uses it."""
 
     def __init__(self, path: Path | str | None) -> None:
-        self.params = {"program": path and str(path)}
+        self.params = {"program": path and str(path), "program_sha256": None, "program_else": None}
+
+    def exit_json(self, **result: Any) -> NoReturn:
+        raise EndedError(result)
 
     def fail_json(self, msg: str, **more: Any) -> NoReturn:
         raise FailedError(msg, more)
@@ -49,6 +57,21 @@ def test_a_secret_goes_to_standard_input_and_the_program_has_a_session_of_its_ow
     module = answering(tmp_path, json.dumps({"contract": CONTRACT, "exit": 0, "changed": True}))
     assert program.call(module, "configure", "--check", given="secret") == {"contract": 1, "exit": 0, "changed": True}
     assert json.loads((tmp_path / "seen").read_text()) == [["configure", "--json", "--check"], "secret", True]
+
+
+def test_a_module_without_the_wanted_program_asks_for_it_or_takes_the_one_that_will_do(tmp_path: Path) -> None:
+    module = answering(tmp_path, json.dumps({"contract": CONTRACT, "exit": 0}))
+    wanted = Path(module.params["program"])
+    module.params["program_sha256"] = hashlib.sha256(wanted.read_bytes()).hexdigest()
+    assert program.call(module, "status")["exit"] == 0
+    module.params["program_sha256"] = "0" * 64
+    with pytest.raises(EndedError, match="program_needed"):
+        program.call(module, "status")
+    module.params["program_else"] = str(tmp_path / "not there")
+    with pytest.raises(EndedError, match="program_needed"):
+        program.call(module, "status")
+    module.params["program_else"] = str(wanted)
+    assert program.call(module, "status")["exit"] == 0
 
 
 def test_an_error_names_place_and_fix(tmp_path: Path) -> None:
@@ -107,30 +130,36 @@ def test_a_misspelt_name_is_led_to_the_right_one() -> None:
     ]
 
 
-def vaulted(password: str | None, text: str, keep: Path) -> str:
-    lookup = LookupModule()
+def with_password(password: str | None) -> None:
+    """Let lookups see the vault password of a run."""
     secrets = [("default", VaultSecret(password.encode()))] if password else []
     VaultSecretsContext._current = VaultSecretsContext(secrets)
-    lookup.set_options = lambda var_options, direct: None
-    lookup.get_option = lambda name: str(keep)
-    (found,) = lookup.run([text])
-    return found
 
 
-def test_a_text_is_encrypted_once_and_again_only_when_it_or_the_password_changes(tmp_path: Path) -> None:
-    keep = tmp_path / "kit"
-    first = vaulted("one", "key", keep)
-    assert first.startswith("$ANSIBLE_VAULT;")
-    assert "key" not in first
-    keep.write_text(first)
-    assert vaulted("one", "key", keep) == first
-    for password, text in (("one", "other key"), ("two", "key")):
-        again = vaulted(password, text, keep)
-        assert VaultLib([("default", VaultSecret(password.encode()))]).decrypt(again) == text.encode()
+def test_a_text_is_encrypted_when_there_is_a_password() -> None:
+    with_password(None)
+    assert vaulted.LookupModule().run(["key"]) == ["key"]
+    with_password("one")
+    (found,) = vaulted.LookupModule().run(["key"])
+    assert VaultLib([("default", VaultSecret(b"one"))]).decrypt(found) == b"key"
 
 
-def test_a_kit_in_the_clear_is_encrypted_as_soon_as_there_is_a_password(tmp_path: Path) -> None:
-    keep = tmp_path / "kit"
-    keep.write_text(vaulted(None, "key", keep))
-    assert keep.read_text() == "key"
-    assert vaulted("one", "key", keep).startswith("$ANSIBLE_VAULT;")
+def test_a_kept_kit_is_told_by_its_digest_only_while_it_is_as_it_should_be(tmp_path: Path) -> None:
+    keep, digest = tmp_path / "kit", hashlib.sha256(b"key").hexdigest()
+
+    def kept(password: str | None) -> str:
+        with_password(password)
+        (found,) = kept_kit.LookupModule().run([str(keep)])
+        return str(found)
+
+    assert kept("one") == ""
+    with_password("one")
+    keep.write_text(*vaulted.LookupModule().run(["key"]))
+    keep.chmod(0o600)
+    assert kept("one") == digest
+    assert (kept("two"), kept(None)) == ("", "")
+    keep.chmod(0o644)
+    assert kept("one") == ""
+    keep.write_text("key")
+    keep.chmod(0o600)
+    assert (kept(None), kept("one")) == (digest, "")

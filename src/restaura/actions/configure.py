@@ -3,37 +3,25 @@
 
 import argparse
 import json
-import os
-import stat
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from restaura import catalogue, keys, runbook, schedule
+from restaura import catalogue, foreign, keys, runbook, schedule, scripts
 from restaura.actions import recover as recovery
 from restaura.config import load
 from restaura.config.schema import Config, Store
-from restaura.errors import ConfigError, DamagedError, IdentityError, StoreError
+from restaura.errors import ConfigError, DamagedError, IdentityError, RestauraError, StoreError
 from restaura.host import Host
 from restaura.output import Answer
-from restaura.paths import Paths, private_dir, write_atomic
+from restaura.owned import SECRET, Changes, Directory, File, Link, Remembered, compare_key_mode, digest, own
+from restaura.paths import Paths, write_atomic
 from restaura.process import program_bytes
 from restaura.stores import Store as OpenStore
 from restaura.stores import Writer, open_store
 
-SECRET = "(secret)"  # noqa: S105 - what is shown in the place of one
-
-
-class Changes:
-    """What differs from the declaration, as `before` and `after` texts that hold no secret."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, str]] = []
-
-    def add(self, what: str, before: str, after: str) -> None:
-        """Record one difference."""
-        self.rows.append({"what": what, "before": before, "after": after})
+KEPT_VERSIONS = 1
 
 
 def configure(host: Host, options: argparse.Namespace) -> Answer:
@@ -42,32 +30,52 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
     paths, changes = host.paths, Changes()
     target = Host(paths, config)
     before = _configured(paths)
+    remembered = Remembered(host.load_state())
     given = keys.declared_secrets(config)
-    files = {
-        paths.config: (json.dumps(load.dump(config), indent=1) + "\n", 0o600),
-        paths.cron: (schedule.cron_file(config), 0o644),
-        paths.etc / "RUNBOOK.md": (runbook.render(config, paths), 0o600),
-    }
-    _compare_directories(paths, changes)
-    _compare_keys(paths, config, given, changes)
-    for path, (text, mode) in files.items():
-        _compare_file(path, text, mode, changes)
+    program = _program(paths)
+    cron = File(paths.cron, schedule.cron_file(config).encode(), 0o644)
+    files = [
+        *program,
+        File(paths.config, (json.dumps(load.dump(config), indent=1) + "\n").encode(), 0o600),
+        File(paths.etc / "RUNBOOK.md", runbook.render(config, paths).encode(), 0o600),
+        *(File(paths.scripts / name, text.encode(), 0o755) for name, text in scripts.texts().items()),
+    ]
+    directories = [Directory(one) for one in (paths.etc, paths.keys, paths.var, paths.logs)]
+    directories += [Directory(paths.versions, 0o755)] if program else []
+    for directory in directories:
+        directory.compare(changes)
+    _compare_keys(paths, config, before, given, remembered, changes)
+    for file in [*files, cron]:
+        file.compare(changes, remembered)
+    warnings = _left(before, config) + foreign.found(paths)
     if not options.check:
         if before:
             # With the stores of now: a debt of one that goes could not be paid afterwards.
             recovery.pay(Host(paths, before))
-        _apply_keys(target, config, given)
-        _write(paths.config, *files[paths.config])
-        _write(paths.etc / "RUNBOOK.md", *files[paths.etc / "RUNBOOK.md"])
-    _stores(target, config, before, changes, check=options.check)
-    if not options.check:
-        _write(paths.cron, *files[paths.cron])
-    unprotected = (
-        sorted({one.name for one in before.components} - {one.name for one in config.components}) if before else []
-    )
-    warnings = [f"component {name} is no longer protected; its points stay" for name in unprotected]
-    data = {"changed": bool(changes.rows), "changes": changes.rows, "warnings": warnings, "unprotected": unprotected}
-    return Answer(data, "\n".join([*(row["what"] for row in changes.rows), *warnings]) or "nothing to change")
+        for directory in directories:
+            directory.put()
+        _apply_keys(target, config, given, remembered)
+        for file in files:
+            _keep_foreign(file.path, paths)
+            file.put()
+        _drop_versions(paths, program)
+    failed = _stores(target, config, before, changes, check=options.check)
+    if options.check:
+        warnings += [str(one) for one in failed]
+    else:
+        # A host that was set up keeps its schedule while a store is away; a new one gets none before its stores are.
+        if before or not failed:
+            cron.put()
+            _remember(target, [*files, cron], given)
+        _raise(failed)
+    data = {
+        "changed": bool(changes.rows),
+        "changes": changes.rows,
+        "warnings": warnings,
+        "unprotected": _gone(before, config, "components"),
+        "kit_sha256": _kit_digest(target),
+    }
+    return Answer(data, "\n".join([*(row["said"] for row in changes.rows), *warnings]) or "nothing to change")
 
 
 def _declaration() -> Any:
@@ -84,56 +92,97 @@ def _configured(paths: Paths) -> Config | None:
         return None
 
 
-def _compare_directories(paths: Paths, changes: Changes) -> None:
-    for path in (paths.etc, paths.keys, paths.var, paths.logs):
-        if not path.is_dir():
-            changes.add(f"directory {path}", "absent", "0700 root")
-        elif (path.stat().st_mode & 0o777, path.stat().st_uid) != (0o700, 0):
-            changes.add(f"directory {path}", _mode(path), "0700 root")
+def _program(paths: Paths) -> list[File | Link]:
+    """Return this program as it is installed: a version beside others, and the link to it; nothing of a source tree."""
+    data = program_bytes()
+    if data is None:
+        return []
+    version = File(paths.versions / f"{digest(data)[:12]}.pyz", data, 0o755, opaque=True)
+    return [version, Link(paths.program, version.path)]
 
 
-def _compare_keys(paths: Paths, config: Config, given: dict[str, str], changes: Changes) -> None:
-    if not (paths.etc / "identity").exists():
-        changes.add(f"identity {paths.etc / 'identity'}", "absent", "generated")
+def _drop_versions(paths: Paths, program: list[File | Link]) -> None:
+    """Keep the newest version beside this one, and none that is older."""
+    own_path = next((one.path for one in program), None)
+    others = [one for one in paths.versions.glob("*.pyz") if one != own_path] if own_path else []
+    for path in sorted(others, key=lambda one: one.lstat().st_mtime, reverse=True)[KEPT_VERSIONS:]:
+        path.unlink()
+
+
+def _compare_keys(
+    paths: Paths,
+    config: Config,
+    before: Config | None,
+    given: dict[str, str],
+    remembered: Remembered,
+    changes: Changes,
+) -> None:
+    identity = paths.etc / "identity"
+    if not identity.exists():
+        after = "restored" if remembered.identity else "generated"
+        changes.add(f"identity {identity}", "absent", after, f"{identity} was missing and is {after}")
+    elif remembered.identity and identity.read_text().strip() != remembered.identity:
+        changes.add(f"identity {identity}", "another", "restored", f"{identity} had been changed by hand: restored")
+    known = {*remembered.keys, *(keys.wanted_keys(before) if before else ())}
+    held = {digest(one.read_bytes()) for one in paths.keys.glob("*") if one.is_file()}
     for name in sorted({*keys.wanted_keys(config), *given}):
         path = paths.keys / name
-        if not path.exists():
-            changes.add(f"key {path}", "absent", SECRET if name in given else f"{SECRET} generated")
-        elif name in given and path.read_text().strip() != given[name].strip():
-            changes.add(f"key {path}", SECRET, f"{SECRET} another")
+        if name in given:
+            _compare_given(path, given[name], changes)
+        elif not path.exists():
+            if name in known and remembered.keys.get(name) not in held:
+                raise _lost(paths, path, "is missing, and what it opens could not be opened with another")
+            changes.add(f"key {path}", "absent", f"{SECRET} generated", f"key {path} was generated")
+        elif remembered.keys.get(name, digest(path.read_bytes())) not in held:
+            raise _lost(paths, path, "was changed by hand, and opens nothing of what is stored")
     if paths.keys.is_dir():
         for path in sorted(paths.keys.iterdir()):
-            if (path.stat().st_mode & 0o777, path.stat().st_uid) != (0o600, 0):
-                changes.add(f"mode of key {path}", _mode(path), "0600 root")
+            compare_key_mode(path, changes)
 
 
-def _compare_file(path: Path, text: str, mode: int, changes: Changes) -> None:
-    there = path.read_text(errors="backslashreplace") if path.is_file() else ""
-    if there != text:
-        changes.add(str(path), there, text)
-    elif (path.stat().st_mode & 0o777, path.stat().st_uid) != (mode, 0):
-        changes.add(f"mode of {path}", _mode(path), f"{mode:04o} root")
+def _compare_given(path: Path, value: str, changes: Changes) -> None:
+    if not path.exists():
+        changes.add(f"key {path}", "absent", SECRET, f"secret {path} was written")
+    elif path.read_text().strip() != value.strip():
+        said = f"secret {path} was not the declared one, and is again; the other is kept beside it"
+        changes.add(f"key {path}", SECRET, f"{SECRET} another", said)
 
 
-def _mode(path: Path) -> str:
-    found = path.stat()
-    return f"{stat.S_IMODE(found.st_mode):04o} uid {found.st_uid}"
+def _lost(paths: Paths, path: Path, what: str) -> ConfigError:
+    away = f"mv {path} /root/ && " if path.exists() else ""
+    fix = (
+        f"put it back from the recovery kit (HOST.kit, beside the inventory): {away}restaura keys restore --kit FILE; "
+        f"when the kit is lost too, and with it every point: mv {paths.keys} {paths.config} {paths.state} /root/, and "
+        "give the stores other locations"
+    )
+    return ConfigError(f"this key {what}; nothing was changed", where=str(path), fix=fix)
 
 
-def _apply_keys(host: Host, config: Config, given: dict[str, str]) -> None:
+def _left(before: Config | None, config: Config) -> list[str]:
+    """Name what is no longer declared: silence would be taken for protection."""
+    return [
+        *(f"component {one} is no longer protected; its points stay" for one in _gone(before, config, "components")),
+        *(f"plan {one} is no longer run; its points stay" for one in _gone(before, config, "plans")),
+        *(f"store {one} is no longer written to; its points stay" for one in _gone(before, config, "stores")),
+    ]
+
+
+def _gone(before: Config | None, config: Config, section: str) -> list[str]:
+    now = {one.name for one in getattr(config, section)}
+    return sorted({one.name for one in getattr(before, section)} - now) if before else []
+
+
+def _apply_keys(host: Host, config: Config, given: dict[str, str], remembered: Remembered) -> None:
     paths = host.paths
-    for directory in (paths.etc, paths.keys, paths.var, paths.logs):
-        private_dir(directory)
-        if directory.stat().st_uid != 0:
-            _own(directory)
+    if remembered.identity:
+        write_atomic(paths.etc / "identity", f"{remembered.identity}\n".encode())
     keys.ensure_identity(host)
     for name, value in given.items():
         _give(paths.keys / name, value)
     for name in keys.wanted_keys(config):
         keys.generate(paths.keys, name)
     for path in paths.keys.iterdir():
-        _own(path)
-        path.chmod(0o600)
+        own(path, 0o600)
 
 
 def _give(path: Path, value: str) -> None:
@@ -145,38 +194,60 @@ def _give(path: Path, value: str) -> None:
     write_atomic(path, value.strip().encode() + b"\n")
 
 
-def _own(path: Path) -> None:
-    os.chown(path, 0, 0)
+def _keep_foreign(path: Path, paths: Paths) -> None:
+    """Move a script of the same name aside that is not ours: it may be the only one of its kind."""
+    if path.parent == paths.scripts and path.is_file() and scripts.MARK not in path.read_text(errors="replace"):
+        path.replace(path.with_name(f"{path.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    if not path.is_file() or path.read_text(errors="backslashreplace") != text:
-        write_atomic(path, text.encode(), mode)
-    _own(path)
-    path.chmod(mode)
+def _remember(host: Host, files: list[File | Link], given: dict[str, str]) -> None:
+    remembered = Remembered({})
+    remembered.files = {str(one.path): one.fingerprint for one in files}
+    names = {*keys.wanted_keys(host.config), *given}
+    remembered.keys = {name: digest((host.paths.keys / name).read_bytes()) for name in sorted(names)}
+    remembered.identity = host.identity
+    if Remembered(host.load_state()).dump() != remembered.dump():
+        with host.changing_state() as state:
+            state["setup"] = remembered.dump()
 
 
-def _stores(host: Host, config: Config, before: Config | None, changes: Changes, check: bool) -> None:
-    """Make the stores and put beside the points what a bare machine needs."""
+def _kit_digest(host: Host) -> str:
+    """Return the SHA-256 of the recovery kit as `restaura keys kit` prints it; nothing before the host has one."""
+    try:
+        kit = keys.kit_of(host).dump()
+    except (OSError, ValueError, RestauraError):
+        return ""
+    return digest(f"{json.dumps(kit, indent=1)}\n".encode())
+
+
+def _stores(host: Host, config: Config, before: Config | None, changes: Changes, check: bool) -> list[RestauraError]:
+    """Make the stores, and put beside the points what a bare machine needs; return what failed."""
     known = {(one.name, one.type, one.location) for one in before.stores} if before else set()
-    failed: list[StoreError] = []
+    failed: list[RestauraError] = []
     for one in config.stores:
         new = (one.name, one.type, one.location) not in known
-        if check:
-            if new:
-                changes.add(f"store {one.name}", "not registered", f"{one.type} at {one.location}")
+        if check and new:
+            changes.add(f"store {one.name}", "not registered", f"{one.type} at {one.location}")
             continue
         try:
             store = open_store(one, host)
             if not new:
                 _still_there(host, store)
             plans = tuple(sorted(plan.name for plan in config.plans if one in config.plan_stores(plan)))
-            if store.create(Writer(config.settings.host, host.identity, plans)):
-                changes.add(f"store {one.name}", "absent or not registered", f"{one.type} at {one.location}")
-            for name in store.put_kit_files(_kit_files(host, one)):
-                changes.add(f"{name} in store {one.name}", "absent or other", "renewed")
-        except StoreError as error:
+            writer = Writer(config.settings.host, host.identity, plans)
+            if not check and store.create(writer):
+                now = f"{one.type} at {one.location}"
+                said = f"store {one.name} ({now}) was made, or registered for this host and its plans"
+                changes.add(f"store {one.name}", "absent or not registered", now, said)
+            for name in store.put_kit_files(_kit_files(host, one), check):
+                said = f"{name} in store {one.name} was missing or other than it should be, and is renewed"
+                changes.add(f"{name} in store {one.name}", "absent or other", "renewed", said)
+        except (StoreError, ConfigError) as error:
             failed.append(error)
+    return failed
+
+
+def _raise(failed: list[RestauraError]) -> None:
     if len(failed) == 1:
         raise failed[0]
     if failed:

@@ -127,10 +127,10 @@ class Store(Protocol):
     def adopt(self, writer: Writer) -> None:
         """Replace the writer document of `writer.host`."""
 
-    def put_kit_files(self, files: dict[str, bytes]) -> list[str]:
+    def put_kit_files(self, files: dict[str, bytes], check: bool = False) -> list[str]:
         """Keep at the root what a bare machine needs (program, configuration without secrets, runbook).
 
-        Return the names that changed. Nothing in `files` is secret.
+        Return the names that changed, with `check` those that would. Nothing in `files` is secret.
         """
 
     def points(self, host: str | None = None) -> list[StoredPoint]:

@@ -84,9 +84,9 @@ class DatedStore:
         """Replace the writer document of `writer.host`."""
         self.root.adopt(writer)
 
-    def put_kit_files(self, files: dict[str, bytes]) -> list[str]:
+    def put_kit_files(self, files: dict[str, bytes], check: bool = False) -> list[str]:
         """Keep what a bare machine needs at the root."""
-        return self.root.put_kit_files(files)
+        return self.root.put_kit_files(files, check)
 
     # -- points ---------------------------------------------------------------------------------------------------
 

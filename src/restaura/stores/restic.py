@@ -85,9 +85,9 @@ class ResticStore:
         """Let `writer` go on under its host's name."""
         self._root().adopt(writer)
 
-    def put_kit_files(self, files: dict[str, bytes]) -> list[str]:
+    def put_kit_files(self, files: dict[str, bytes], check: bool = False) -> list[str]:
         """Write what a bare machine needs at the root; return what changed."""
-        return self._root().put_kit_files(files)
+        return self._root().put_kit_files(files, check)
 
     def verify_all(self, full: bool) -> None:
         """Run `restic check`; when `full`, with `--read-data`: every stored byte is read and checked."""

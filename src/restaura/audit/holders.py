@@ -112,6 +112,8 @@ class Finder:
         self._databases: list[tuple[HolderKind, str]] = []
         self._sqlite: list[str] = []
         self._compose: dict[str, docker.Compose] = {}
+        # Volumes that hold nothing but a database, or belong to what is one holder as a whole.
+        self._told_of: set[str] = set()
 
     @cached_property
     def engines(self) -> list[docker.Engine]:
@@ -127,10 +129,10 @@ class Finder:
         containers = self._containers()
         for one in containers:
             self._database_in(one)
+        self._projects(containers)
         for kind, path in self._databases:
             self._data_directory(kind, path)
         self._open_ports()
-        self._projects(containers)
         self._volumes()
         self._files()
         self._users(containers)
@@ -305,16 +307,15 @@ class Finder:
 
     def _is_data(self, engine: Engine, path: str) -> bool:
         """Whether a directory is a server's data: it looks like it, or it may not be looked at."""
-        before = len(self.machine.look.unreadable)
-        names = set(self.machine.look.names(path))
-        return engine.marks(names) or (not names and len(self.machine.look.unreadable) > before)
+        names = self.machine.inside(path)
+        return names is None or engine.marks(names)
 
     def _place(self, engine: Engine, process: Process, known: list[str]) -> str:
         """Return the data directory of a process: told, worked in, or the only one there is."""
         if told := self._told(engine, process.arguments):
             return told
         works = self.machine.working_directory(process.pid)
-        if works in known or (works and engine.marks(set(self.machine.look.names(works)))):
+        if works in known or (works and engine.marks(self.machine.inside(works) or set())):
             return works
         return known[0] if len(known) == 1 and engine.kind != "postgres" else ""
 
@@ -396,7 +397,7 @@ class Finder:
             for mounted in one.mounts:
                 if mounted.target in engine.inside and mounted.target != "/data":
                     path = self._path(mounted)
-                    if path and self.machine.is_dir(path) and engine.marks(set(self.machine.look.names(path))):
+                    if path and self.machine.is_dir(path) and engine.marks(self.machine.inside(path) or set()):
                         return engine
         return None
 
@@ -415,6 +416,8 @@ class Finder:
             path = self._path(mounted)
             draft.paths = [path] if path else []
             draft.volumes = [mounted.volume] if mounted.volume else []
+            if mounted.volume and mounted.target in inside:
+                self._told_of.add(mounted.volume)
             if mounted.volume:
                 draft.evidence.append(Evidence("volume", mounted.volume))
             if engine.kind == "postgres":
@@ -468,6 +471,7 @@ class Finder:
                 if path in self._trees:
                     draft.bytes = self._trees.pop(path).bytes
             if kind == "supabase":
+                self._told_of.update(draft.volumes)
                 database = [one for one in members if BY_KIND["postgres"].is_image(one.image)]
                 draft.container = database[0].name if database else ""
                 draft.version = image_version(database[0].image) if database else ""
@@ -480,10 +484,9 @@ class Finder:
 
     def _volumes(self) -> None:
         """Find the volumes that hold something else than a database that was found."""
-        told = {name for one in self._drafts.values() if one.kind != "compose_project" for name in one.volumes}
         for engine in self.engines:
             for volume in engine.volumes.values():
-                if volume.name in told and engine.own:
+                if volume.name in self._told_of and engine.own:
                     continue
                 name = volume.name if engine.own else f"{volume.name} of {engine.data_root}"
                 users = [one for one in engine.containers if any(m.volume == volume.name for m in one.mounts)]

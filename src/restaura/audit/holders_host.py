@@ -87,16 +87,19 @@ class Machine:
         found = self.look.status(path or "/")
         return found is not None and stat.S_ISDIR(found.st_mode)
 
-    def holds_something(self, path: str) -> bool:
-        """Whether a directory has anything in it; one that is there and may not be read counts as full."""
-        if not self.is_dir(path):
-            return False
+    def inside(self, directory: str) -> set[str] | None:
+        """Return the names in a directory; None when it may not be looked into."""
         try:
-            with os.scandir(self.look.at(path)) as found:
-                return any(found)
-        except OSError:
-            self.look.blame(path, "permission", "directory")
-            return True
+            return set(os.listdir(self.look.at(directory)))  # noqa: PTH208  names, not paths
+        except PermissionError:
+            self.look.blame(directory, "permission", "directory")
+            return None
+        except (OSError, ValueError):
+            return set()
+
+    def holds_something(self, directory: str) -> bool:
+        """Whether a directory has anything in it; one that may not be looked into counts as full."""
+        return self.is_dir(directory) and self.inside(directory) != set()
 
     @cached_property
     def processes(self) -> list[Process]:

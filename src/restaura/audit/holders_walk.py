@@ -25,7 +25,7 @@ _TOOLS = frozenset({".git", ".venv", "venv", "node_modules", "site-packages", "d
 
 @dataclass
 class Found:
-    """What a tree holds: `bytes` on disk (None when not all was walked), whether there are files of a person's.
+    """What a tree holds: `bytes` on disk (None when not all could be walked), whether there are files of a person's.
 
     `databases` are data directories, with their kind: they were not entered.
     """
@@ -52,13 +52,14 @@ class Walker:
         waiting = deque([(top, "" if look else "/")])
         while waiting and device is not None:
             directory, hidden = waiting.popleft()
-            folders, names, here = [], set[str](), 0
-            for entry in self._entries(directory):
+            blocks = 0
+            folders, names, here = [], set[str](), Found()
+            for entry in self._entries(directory, found):
                 left -= 1
                 if left < 0 or (left % 500 == 0 and time.monotonic() > self._deadline):
                     self._machine.look.blame(directory, "too_long", "directory")
-                    found.bytes = None
-                    return found
+                    found.bytes, waiting, folders = None, deque(), []
+                    break
                 status = self._lstat(entry)
                 path = f"{directory.rstrip('/')}/{entry.name}"
                 if status is None or status.st_dev != device or path in self._skip:
@@ -67,19 +68,22 @@ class Walker:
                     if status.st_ino in seen:
                         continue
                     seen.add(status.st_ino)
-                here += status.st_blocks * 512
+                blocks += status.st_blocks
                 names.add(entry.name)
                 if stat.S_ISDIR(status.st_mode):
                     folders.append((path, hidden or self._hidden(top, entry.name)))
                 elif stat.S_ISREG(status.st_mode):
-                    found.files = found.files or not (hidden or entry.name.startswith("."))
+                    here.files = here.files or not (hidden or entry.name.startswith("."))
                     if not hidden:
-                        self._file(found, path, entry.name, status)
+                        self._file(here, path, entry.name, status)
             engine = None if hidden or directory == "/" else marked(names)
             if engine and engine.kind != "grafana":
                 found.databases.append((engine.kind, directory))
                 continue
-            found.bytes = None if found.bytes is None else found.bytes + here
+            found.bytes = None if found.bytes is None else found.bytes + blocks * 512
+            found.files = found.files or here.files
+            found.sqlite += here.sqlite
+            found.compose += here.compose
             waiting.extend(folders)
         return found
 
@@ -90,9 +94,7 @@ class Walker:
             return None
         if not stat.S_ISDIR(status.st_mode):
             return status.st_blocks * 512
-        before = len(self._machine.look.unreadable)
-        found = self.walk(path, look=False).bytes
-        return found if len(self._machine.look.unreadable) == before else None
+        return self.walk(path, look=False).bytes
 
     @staticmethod
     def _hidden(top: str, name: str) -> str:
@@ -114,11 +116,12 @@ class Walker:
         self._machine.look.blame(path, "permission")
         return False
 
-    def _entries(self, directory: str) -> Iterator[os.DirEntry[str]]:
+    def _entries(self, directory: str, found: Found) -> Iterator[os.DirEntry[str]]:
         try:
-            with os.scandir(self._machine.look.root / directory.lstrip("/")) as found:
-                yield from found
+            with os.scandir(self._machine.look.root / directory.lstrip("/")) as entries:
+                yield from entries
         except OSError:
+            found.bytes = None
             self._refusals += 1
             if self._refusals <= REFUSALS:
                 self._machine.look.blame(directory, "permission", "directory")

@@ -175,9 +175,7 @@ def _gone(config: Config, store: Store) -> str:
         f"```console\nansible-vault decrypt {name}.kit      # only if it is encrypted\nscp {name}.kit "
         f"root@NEW-MACHINE:{kit}\n```",
         "2. On the new machine, as root, what is needed to read the store, and the servers whose data comes back:",
-        _sh(
-            "apt-get update", f"DEBIAN_FRONTEND=noninteractive apt-get install -y {' '.join(_packages(config, store))}"
-        ),
+        _sh("apt-get update", _install([*_readers(store), *_servers(config)])),
     ]
     if store.type == "restic":
         parts += [
@@ -243,14 +241,23 @@ def _restore(config: Config, store: Store) -> str:
     return f"restaura restore --store {shlex.quote(store.location)} --kit {_kit(config)} --host {name}"
 
 
-def _packages(config: Config, store: Store) -> list[str]:
-    """Return Debian's packages that read the store, and the servers that the components come back to."""
+def _install(packages: Sequence[str]) -> str:
+    return f"DEBIAN_FRONTEND=noninteractive apt-get install -y {' '.join(dict.fromkeys(packages))}"
+
+
+def _readers(store: Store) -> list[str]:
+    """Return Debian's packages that read a store."""
     found = ["python3", "tar", *(["restic"] if store.type == "restic" else ["age", "zstd"])]
-    found += ["python3-boto3"] if store.location.startswith("s3:") else []
+    return [*found, "python3-boto3"] if store.location.startswith("s3:") else found
+
+
+def _servers(config: Config) -> list[str]:
+    """Return Debian's packages of the servers that the components come back to, and of their clients."""
+    found: list[str] = []
     for one in config.components:
         own = isinstance(one, PostgresComponent) and not one.container and not one.host
         found += ["postgresql"] if own else registry()[config.kinds[one.name]].packages
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _fetch(config: Config, store: Store) -> list[str]:
@@ -301,14 +308,14 @@ def _text(value: str) -> str:
 def _by_hand(config: Config, first: Store) -> str:
     parts = [
         "## C. Without Restaura",
-        "With the programs of step 2 of B alone. What comes out is not compared with anything: prefer A and B.",
+        "With Debian's programs and the kit alone. What comes out is not compared with anything: prefer A and B.",
     ]
     for store in [first, *(one for one in config.stores if one is not first)]:
         plan = next((one for one in config.plans if store in config.plan_stores(one)), None)
         if plan is None:
             continue
         steps = _restic_by_hand(config, store, plan) if store.type == "restic" else _dated_by_hand(config, store, plan)
-        parts += [f"### Store {store.name}", *steps]
+        parts += [f"### Store {store.name}", _sh(_install(_readers(store))), *steps]
     return "\n\n".join(parts)
 
 
@@ -332,9 +339,16 @@ def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
             f"export AWS_SECRET_ACCESS_KEY=$(key stores.{store.name}.s3_secret_key)",
             f"export AWS_DEFAULT_REGION={shlex.quote(store.s3_region)}",
         ]
-    restore = "restic restore latest --tag component={0},artifact={1} --target {2}/{0}"
-    acts = [restore.format(name, TREE, f"/root/by-hand-{store.name}") for name in _trees(config, plan)]
-    return [f"The newest point of plan `{plan.name}`. All snapshots: `restic snapshots`.", _sh(*lines, *acts)]
+    tags = f"kind=manifest,host={config.settings.host},plan={plan.name}"
+    newest = "max(tag for one in json.load(sys.stdin) for tag in one['tags'] if tag.startswith('point='))"
+    point = f'point=$(restic snapshots --json --tag {tags} | python3 -c "import json, sys; print({newest})")'
+    found = [f"The newest point of plan `{plan.name}`. All snapshots: `restic snapshots`.", _sh(*lines, point)]
+    for name in _trees(config, plan):
+        tree, copies = (f'--tag "$point,component={name},artifact={one}"' for one in (TREE, COPIES))
+        restore = f"restic restore latest --target /root/by-hand-{store.name}/{name}"
+        there = f"restic snapshots --json {copies} | grep -q short_id"
+        found.append(_sh(f"{restore} {tree}", f"if {there}; then {restore} {copies}; fi"))
+    return found
 
 
 def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
@@ -363,8 +377,8 @@ def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
     key = f'json.load(open({_text(_kit(config))}))["keys"]["age.key"]'
     lines += [
         f"(umask 077 && python3 -c 'import json; print({key})' > age.key)",
-        "find . -name '*.age' -exec sh -c 'age -d -i age.key -o \"${1%.age}\" \"$1\"' sh {} \\;",
-        "find . -name '*.zst' -exec zstd -q -d -k -f {} \\;",
+        "find . -name '*.age' -print0 | xargs -0r -n 1 sh -c 'age -d -i age.key -o \"${1%.age}\" \"$1\"' sh",
+        "find . -name '*.zst' -print0 | xargs -0r zstd -q -d -k -f",
     ]
     found = [f"The newest point of plan `{plan.name}`, opened in `{hand}`:", _sh(*lines)]
     for name in _trees(config, plan):

@@ -53,7 +53,8 @@ class Walker:
         while waiting and device is not None:
             directory, hidden = waiting.popleft()
             blocks = 0
-            folders, names, here = [], set[str](), Found()
+            names, here = set[str](), Found()
+            folders: list[tuple[str, str]] = []
             for entry in self._entries(directory, found):
                 left -= 1
                 if left < 0 or (left % 500 == 0 and time.monotonic() > self._deadline):

@@ -134,6 +134,17 @@ def newest(host: Host) -> list[Newest]:
     return found
 
 
+def orphans(host: Host) -> dict[str, datetime]:
+    """Return the components that have points of this host and are no longer declared, with the newest's time."""
+    declared = {one.name for one in host.config.components}
+    found: dict[str, datetime] = {}
+    for shelf in current(host).values():
+        for row in shelf.rows:
+            if row.host == host.name and row.component not in declared:
+                found[row.component] = max(started_at(row.point), found.get(row.component, started_at(row.point)))
+    return dict(sorted(found.items()))
+
+
 def _rows(store: str, point: StoredPoint) -> list[Row]:
     rows = []
     for record in point.manifest.components if point.manifest else ():

@@ -75,8 +75,9 @@ class File:
     def compare(self, changes: Changes, remembered: Remembered) -> None:
         """Add what differs: the content, or else mode and owner."""
         there = _regular(self.path)
-        if there == self.data:
+        if there is not None and not self.path.is_symlink():
             _compare_mode(self.path, self.mode, changes)
+        if there == self.data:
             return
         known = remembered.files.get(str(self.path))
         before = "" if there is None else self._shown(there)

@@ -24,11 +24,14 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
     newest = catalogue.newest(host)
     rows = [_row(config, one, now) for one in newest]
     head = ["component", "plan", "store", "bytes", "seconds", "restored", "consistency", "newest good", "next run"]
+    orphans = {name: age(at, now) for name, at in catalogue.orphans(host).items()}
     problems = _problems(host, newest, now)
     unsafe = _unsafe(host)
     text = [table(head, rows)] if rows else ["no component is protected"]
     where = [f"  {one.name}: {one.type} at {one.location}" for one in config.stores]
     text += ["", "copies are in:", *where]
+    text += [""] if orphans else []
+    text += [f"ORPHAN   {name} is no longer protected; its newest point is {when}" for name, when in orphans.items()]
     text += ["", *(f"PROBLEM  {what}\n         fix: {fix}" for what, fix in problems)] if problems else []
     text += ["", *(f"UNSAFE   {what}\n         fix: {fix}" for what, fix in unsafe)] if unsafe else []
     kept = [
@@ -39,6 +42,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
         "host": host.name,
         "components": [_data(config, one, now) for one in newest],
         "stores": [{"name": one.name, "type": one.type, "location": one.location} for one in config.stores],
+        "orphans": list(orphans),
         "problems": [{"what": what, "fix": fix} for what, fix in problems],
         "unsafe": [{"what": what, "fix": fix} for what, fix in unsafe],
         "kept": kept,

@@ -292,6 +292,13 @@ options:
           - At least 1.
         type: int
         default: 3600
+      stop_limit:
+        description:
+          - Seconds that services or containers may be stopped for a copy (`stops`); beyond it they are
+            started again at once, and their component fails.
+          - At least 1.
+        type: int
+        default: 600
       failure_command:
         description:
           - Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment
@@ -308,6 +315,263 @@ options:
       - 'What is backed up: a list for each source.'
     type: dict
     options:
+      docker_volumes:
+        description:
+          - Components of the `docker_volumes` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          volumes:
+            description:
+              - Names of volumes, or shell patterns (`*`, `?`, `[a-z]`). A name without a pattern must
+                be there.
+              - 'Example: `[''shop_uploads'', ''wiki_*'']`.'
+            type: list
+            elements: str
+            default: []
+          labels:
+            description:
+              - 'Volumes that have one of these labels: `KEY`, or `KEY=VALUE`.'
+              - 'Example: `[''backup=yes'']`.'
+            type: list
+            elements: str
+            default: []
+          projects:
+            description:
+              - Compose projects, with all of their volumes.
+              - 'Example: `[''shop'']`.'
+            type: list
+            elements: str
+            default: []
+          all:
+            description:
+              - Whether to take all volumes and Compose projects.
+            type: bool
+            default: false
+          exclude:
+            description:
+              - Names of volumes, or shell patterns, to leave out whatever chooses them.
+              - 'Example: `[''shop_cache'']`.'
+            type: list
+            elements: str
+            default: []
+          anonymous:
+            description:
+              - Whether to take volumes that have no name of their own too. Else they are only reported.
+            type: bool
+            default: false
+          hold:
+            description:
+              - 'How volumes are held still: `stop` stops the containers that write to them, and starts
+                those that ran again; `pause` freezes these, which is as a power cut would leave the data;
+                `none` lets them run: what changes meanwhile is shown as `crash` or `torn`.'
+            type: str
+            choices:
+              - stop
+              - pause
+              - none
+            default: stop
+          holds:
+            description:
+              - Volumes that are held in another way. The first that names a volume counts.
+            type: list
+            elements: dict
+            options:
+              volumes:
+                description:
+                  - Names of volumes, or shell patterns.
+                  - 'Example: `[''shop_db'']`.'
+                type: list
+                elements: str
+                required: true
+              hold:
+                description:
+                  - '`stop` stops the containers that write to them, and starts those that ran again;
+                    `pause` freezes these, which is as a power cut would leave the data; `none` lets them
+                    run: what changes meanwhile is shown as `crash` or `torn`; `command` runs `command`
+                    in a container before they are read, and `resume` after.'
+                type: str
+                choices:
+                  - stop
+                  - pause
+                  - command
+                  - none
+                default: command
+              container:
+                description:
+                  - The container that the commands are run in.
+                  - 'Example: `shop-db-1`.'
+                type: str
+                default: ''
+              user:
+                description:
+                  - 'The account in the container that runs them. Empty: the image''s own.'
+                type: str
+                default: ''
+              command:
+                description:
+                  - Shell command that makes the volumes hold still, or writes what is to be kept into
+                    them.
+                  - 'Example: `redis-cli save`.'
+                type: str
+                default: ''
+              resume:
+                description:
+                  - Shell command that takes it back; may run twice.
+                type: str
+                default: ''
+            default: []
+          stop_timeout:
+            description:
+              - Seconds that a container gets to stop before Docker kills it; 0 is its own (`stop_grace_period`).
+              - At least 0.
+            type: int
+            default: 0
+          project_files:
+            description:
+              - Whether Compose projects that are taken come with their Compose files, `.env` and other
+                files that these name, and the bind mounts below the project's directory. No store keeps
+                them in the clear.
+            type: bool
+            default: true
       files:
         description:
           - Components of the `files` source.
@@ -496,10 +760,19 @@ options:
               - 'Whether the files are secret: then no store keeps them, or their names, in the clear.'
             type: bool
             default: false
+          stops:
+            description:
+              - systemd units that are stopped while what changed in their files is copied, and while
+                restored files change places with live ones. Only those that ran are started again, always.
+                The plan's `stop_limit` bounds it.
+              - 'Example: `[''app.service'']`.'
+            type: list
+            elements: str
+            default: []
           restore_stops:
             description:
-              - systemd units that are stopped while restored files change places with live ones, if they
-                run.
+              - systemd units that are stopped only while restored files change places with live ones,
+                if they run.
               - 'Example: `[''app.service'']`.'
             type: list
             elements: str

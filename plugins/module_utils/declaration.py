@@ -77,6 +77,7 @@ SPEC: dict[str, Any] = {
                 },
             },
             "freeze_timeout": {"type": "int", "default": 3600},
+            "stop_limit": {"type": "int", "default": 600},
             "failure_command": {"type": "str", "default": ""},
             "heartbeat_url": {"type": "str", "no_log": True},
         },
@@ -84,6 +85,76 @@ SPEC: dict[str, Any] = {
     "components": {
         "type": "dict",
         "options": {
+            "docker_volumes": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "accept_torn": {"type": "bool", "default": False},
+                    "shrink_guard": {"type": "int", "default": 50},
+                    "checks": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "name": {"type": "str", "required": True},
+                            "command": {"type": "str", "default": ""},
+                            "http": {
+                                "type": "dict",
+                                "options": {
+                                    "url": {"type": "str", "required": True},
+                                    "status": {"type": "int", "default": 200},
+                                    "contains": {"type": "str", "default": ""},
+                                },
+                            },
+                            "file": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "contains": {"type": "str", "default": ""},
+                                    "matches": {"type": "str", "default": ""},
+                                },
+                            },
+                            "json": {
+                                "type": "dict",
+                                "options": {
+                                    "path": {"type": "str", "required": True},
+                                    "keys": {"type": "list", "elements": "str", "default": []},
+                                },
+                            },
+                            "sqlite": {"type": "dict", "options": {"path": {"type": "str", "required": True}}},
+                            "live_only": {"type": "bool", "default": False},
+                            "timeout": {"type": "int", "default": 300},
+                        },
+                        "default": [],
+                    },
+                    "volumes": {"type": "list", "elements": "str", "default": []},
+                    "labels": {"type": "list", "elements": "str", "default": []},
+                    "projects": {"type": "list", "elements": "str", "default": []},
+                    "all": {"type": "bool", "default": False},
+                    "exclude": {"type": "list", "elements": "str", "default": []},
+                    "anonymous": {"type": "bool", "default": False},
+                    "hold": {"type": "str", "choices": ["stop", "pause", "none"], "default": "stop"},
+                    "holds": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "volumes": {"type": "list", "elements": "str", "required": True},
+                            "hold": {
+                                "type": "str",
+                                "choices": ["stop", "pause", "command", "none"],
+                                "default": "command",
+                            },
+                            "container": {"type": "str", "default": ""},
+                            "user": {"type": "str", "default": ""},
+                            "command": {"type": "str", "default": ""},
+                            "resume": {"type": "str", "default": ""},
+                        },
+                        "default": [],
+                    },
+                    "stop_timeout": {"type": "int", "default": 0},
+                    "project_files": {"type": "bool", "default": True},
+                },
+            },
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -132,6 +203,7 @@ SPEC: dict[str, Any] = {
                     "one_file_system": {"type": "bool", "default": True},
                     "sqlite": {"type": "str", "choices": ["backup", "plain"], "default": "backup"},
                     "secret": {"type": "bool", "default": False},
+                    "stops": {"type": "list", "elements": "str", "default": []},
                     "restore_stops": {"type": "list", "elements": "str", "default": []},
                 },
             },

@@ -58,8 +58,10 @@ def copy(source: Path, destination: Path) -> None:
     _check(destination, source)
 
 
-def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Copied], list[Entry], list[str]]:
-    """Copy databases, given as entries relative to `/`, to the same paths below `spool`.
+def copy_all(
+    databases: Iterable[Entry], spool: Path, base: Path = Path("/")
+) -> tuple[list[Copied], list[Entry], list[str]]:
+    """Copy databases, given as entries relative to `base`, to the same paths below `spool`.
 
     Returns those that were copied, those that turned out to be none, and notes about them.
     """
@@ -67,7 +69,7 @@ def copy_all(databases: Iterable[Entry], spool: Path) -> tuple[list[Copied], lis
     plain: list[Entry] = []
     notes: list[str] = []
     for entry in databases:
-        live, made = Path("/") / entry.path, spool / entry.path
+        live, made = base / entry.path, spool / entry.path
         made.parent.mkdir(0o700, parents=True, exist_ok=True)
         try:
             copy(live, made)

@@ -180,7 +180,7 @@ class ContainerRunner:
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = False, held: bool = False
     ) -> ContainerProcess:
         """Start `argv`; RestauraError when daemon, container or program is not there."""
-        client = self._client()
+        client = docker_api()
         from docker.errors import APIError, DockerException, NotFound
 
         where = f"container {self.container}"
@@ -209,16 +209,14 @@ class ContainerRunner:
         with contextlib.closing(running):
             running.stdout.read()
 
-    @staticmethod
-    def _client() -> Any:
-        """Return a client of the daemon that DOCKER_HOST names, or of the local one."""
-        try:
-            import docker
-        except ImportError as error:
-            raise RestauraError(
-                "Python's Docker client is not installed", fix="apt-get install python3-docker"
-            ) from error
-        try:
-            return docker.from_env(timeout=60).api
-        except docker.errors.DockerException as error:
-            raise RestauraError(f"the Docker daemon does not answer: {error}", fix="systemctl start docker") from error
+
+def docker_api(seconds: int = 60) -> Any:
+    """Return a client of the daemon that DOCKER_HOST names, or the local one; no call waits longer than `seconds`."""
+    try:
+        import docker
+    except ImportError as error:
+        raise RestauraError("Python's Docker client is not installed", fix="apt-get install python3-docker") from error
+    try:
+        return docker.from_env(timeout=seconds).api
+    except docker.errors.DockerException as error:
+        raise RestauraError(f"the Docker daemon does not answer: {error}", fix="systemctl start docker") from error

@@ -27,6 +27,8 @@ FAILED = re.compile(
 )
 HARMLESS = re.compile(r"\b(0|no|without) (errors?|failures?)|errors?:\s*0\b|\bsuccess", re.IGNORECASE)
 LAST_LINES = 6
+# The name of a folder that holds one day's, or one turn's, copy.
+DATE = re.compile(r"\d{4}[-_.]?\d\d[-_.]?\d\d|^(daily|weekly|monthly|hourly)[._-]\d+$")
 
 
 class Copies:
@@ -138,17 +140,28 @@ class Copies:
                 yield self._copy(path, status)
 
     def _directory(self, base: str) -> Iterator[Copy]:
-        """Return a directory's files as copies or, when it mirrors a tree, itself as one."""
+        """Return a directory's files as copies, each folder of a date as one, or a mirror of a tree as one."""
         files = [(path, status) for path, status in self._walk(base) if stat.S_ISREG(status.st_mode)]
-        if len(files) <= MIRROR_FILES:
-            for path, status in files:
+        dated: dict[str, list[tuple[str, os.stat_result]]] = {}
+        for path, status in files:
+            top, below, _ = path[len(base) :].strip("/").partition("/")
+            if below and DATE.search(top):
+                dated.setdefault(f"{base}/{top}", []).append((path, status))
+        loose = [one for one in files if not any(one[0].startswith(f"{folder}/") for folder in dated)]
+        for folder, held in dated.items():
+            yield self._folder(folder, held, max(status.st_mtime for _, status in held))
+        if len(loose) <= MIRROR_FILES:
+            for path, status in loose:
                 yield self._copy(path, status)
-            return
+        elif not dated:
+            # A mirror keeps the times of what it mirrors: when it was written itself, the change time knows.
+            yield self._folder(base, loose, max(max(status.st_mtime, status.st_ctime) for _, status in loose))
+
+    def _folder(self, path: str, files: list[tuple[str, os.stat_result]], written: float) -> Copy:
+        open_to_all = any(status.st_mode & 0o004 for _, status in files) and self._passable(f"{path}/x")
         total = sum(status.st_size for _, status in files)
-        # A mirror keeps the times of what it mirrors: when it was written itself, the change time knows.
-        newest = max(max(status.st_mtime, status.st_ctime) for _, status in files)
-        open_to_all = any(status.st_mode & 0o004 for _, status in files) and self._passable(base)
-        yield Copy(base, moment(newest), total, world_readable=open_to_all, disk=files[0][1].st_dev)
+        readable = all(status.st_mode & 0o400 for _, status in files)
+        return Copy(path, moment(written), total, open_to_all, readable, files[0][1].st_dev)
 
     def _snapshots(self, base: str) -> list[Copy]:
         return [

@@ -40,7 +40,8 @@ class Facts:
     """What was found out of commands. `backs_up` is whether they make a backup at all, `restores` whether they restore.
 
     `writes` are host paths with `*` for what changes, or addresses of other machines, which `remotes` are as well.
-    `programs` are those that do it, `configs` the programs whose own settings say what is taken.
+    `programs` are those that do it, `restorers` those that restore, `configs` the programs whose own settings say what
+    is taken.
     """
 
     backs_up: bool = False
@@ -48,6 +49,7 @@ class Facts:
     notifies: bool = False
     encrypted: bool = False
     programs: list[str] = field(default_factory=list)
+    restorers: list[str] = field(default_factory=list)
     takes: list[Take] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     remotes: list[str] = field(default_factory=list)
@@ -81,7 +83,7 @@ class Facts:
         """Add what was found of other commands."""
         for name in ("backs_up", "restores", "notifies", "encrypted"):
             setattr(self, name, getattr(self, name) or getattr(other, name))
-        for name in ("programs", "takes", "writes", "remotes", "configs", "dumps"):
+        for name in ("programs", "restorers", "takes", "writes", "remotes", "configs", "dumps"):
             held = getattr(self, name)
             held += [one for one in getattr(other, name) if one not in held]
 
@@ -174,6 +176,8 @@ def read_command(command: Command, variables: dict[str, str], where: Where) -> F
     if reader is not None:
         where = replace(where, directory=variables.get("PWD", UNKNOWN))
         reader(replace(command, words=tuple(words)), variables, where, facts)
+    if facts.restores:
+        facts.restorers = facts.restorers or [name]
     if facts.backs_up:
         facts.programs = facts.programs or [name]
         facts.dumps = [command]

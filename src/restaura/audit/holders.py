@@ -19,6 +19,7 @@ from restaura.audit.holders_kinds import BY_KIND, ENGINES, TELLING_PORTS, Engine
 from restaura.audit.holders_walk import Found, Walker
 from restaura.audit.looking import Look
 from restaura.audit.model import Evidence, Holder, HolderKind
+from restaura.sources.postgres import OLDEST
 
 WALK_SECONDS = 4.0
 SIZE_SECONDS = 2.0
@@ -50,13 +51,16 @@ _QUOTED = re.compile(r"^\s*data_directory\s*=?\s*'((?:[^']|'')*)'", re.MULTILINE
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
-def find_holders(root: Path = Path("/"), look: Look | None = None) -> tuple[tuple[Holder, ...], tuple[Evidence, ...]]:
+def find_holders(
+    root: Path = Path("/"), look: Look | None = None, skip: Iterable[str] = ()
+) -> tuple[tuple[Holder, ...], tuple[Evidence, ...]]:
     """Return what holds data on the host below `root`, and what could not be looked at. Changes nothing.
 
     Takes a few seconds at most: trees and sizes are measured within limits, and what is too large has no size. `look`
-    is given by who reads the host, too, so that what cannot be read is told once.
+    is given by who reads the host, too, so that what cannot be read is told once. `skip` are directories that hold
+    copies, as the stores do.
     """
-    finder = Finder(Machine(look or Look(root)))
+    finder = Finder(Machine(look or Look(root)), skip)
     return finder.holders(), finder.machine.look.unreadable
 
 
@@ -79,6 +83,7 @@ class _Draft:
     container: str = ""
     project: str = ""
     volumes: list[str] = field(default_factory=list)
+    labels: tuple[str, ...] = ()
     source: str = ""
     component: dict[str, object] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
@@ -96,6 +101,7 @@ class _Draft:
             self.container,
             self.project,
             tuple(dict.fromkeys(self.volumes)),
+            self.labels,
             self.source,
             self.component,
             tuple(dict.fromkeys(self.evidence)),
@@ -105,8 +111,9 @@ class _Draft:
 class Finder:
     """Asks every finder once, in an order in which each knows what those before it have found."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, skip: Iterable[str] = ()) -> None:
         self.machine = machine
+        self._skip = {machine.name(one) for one in skip}
         self._drafts: dict[tuple[HolderKind, str], _Draft] = {}
         self._trees: dict[str, Found] = {}
         self._databases: list[tuple[HolderKind, str]] = []
@@ -158,7 +165,7 @@ class Finder:
     def _walk(self) -> None:
         """Walk the application trees and the state of services."""
         remote = self._remote_mounts()
-        skip = frozenset({*(one.data_root for one in self.engines), "/opt/containerd", *remote})
+        skip = frozenset({*(one.data_root for one in self.engines), "/opt/containerd", *self._skip, *remote})
         walker = Walker(self.machine, WALK_SECONDS, skip)
         tops = [f"/{one}" for one in self.machine.look.names("/") if one not in _TOP and not one.startswith(".")]
         for above in APPLICATIONS:
@@ -218,9 +225,10 @@ class Finder:
             if not running and not self.machine.is_dir(place):
                 continue
             draft = self._draft("postgres", f"{version}/{name}", Evidence("file", path, line), *running)
-            draft.running, draft.version, draft.source = bool(running), version, "postgres"
+            draft.running, draft.version = bool(running), version
+            self._by_postgres(draft)
             draft.paths = [place, *self._tablespaces(place)]
-            if component := component_name("postgres", version, name):
+            if draft.source and (component := component_name("postgres", version, name)):
                 draft.component = {"name": component, "cluster": f"{version}/{name}"}
 
     def _serving(self, directory: str) -> list[Evidence]:
@@ -293,7 +301,7 @@ class Finder:
         draft.running = draft.running or bool(running)
         draft.version = self._version(engine, path)
         if engine.kind == "postgres":
-            draft.source = "postgres"
+            self._by_postgres(draft)
         elif engine.kind == "grafana":
             self._by_files(draft, path)
 
@@ -334,7 +342,13 @@ class Finder:
         draft.paths, draft.running = [path], opened
         draft.version = self._version(BY_KIND[kind], path) if kind == "postgres" else ""
         if kind == "postgres":
-            draft.source = "postgres"
+            self._by_postgres(draft)
+
+    @staticmethod
+    def _by_postgres(draft: _Draft) -> None:
+        """Say that the Postgres source can protect it, unless it is too old."""
+        major = re.match(r"\d+", draft.version)
+        draft.source = "" if major and int(major[0]) < OLDEST else "postgres"
 
     def _open_ports(self) -> None:
         """Find servers that nothing but an open port tells of."""
@@ -380,6 +394,10 @@ class Finder:
     def _volume(self, name: str) -> docker.Volume | None:
         return next((one.volumes[name] for one in self.engines if name in one.volumes), None)
 
+    def _labels(self, volume: str) -> tuple[str, ...]:
+        found = self._volume(volume)
+        return found.labels if found else ()
+
     def _path(self, mounted: docker.Mounted) -> str:
         volume = self._volume(mounted.volume) if mounted.volume else None
         return volume.path if volume else mounted.source
@@ -416,6 +434,7 @@ class Finder:
             path = self._path(mounted)
             draft.paths = [path] if path else []
             draft.volumes = [mounted.volume] if mounted.volume else []
+            draft.labels = self._labels(mounted.volume)
             if mounted.volume and mounted.target in inside:
                 self._told_of.add(mounted.volume)
             if mounted.volume:
@@ -425,8 +444,8 @@ class Finder:
         else:
             draft.evidence.append(Evidence("container", one.name, detail="its data is in no volume"))
         if engine.kind == "postgres":
-            draft.source = "postgres"
-            if name := component_name("postgres", one.name):
+            self._by_postgres(draft)
+            if draft.source and (name := component_name("postgres", one.name)):
                 draft.component = {"name": name, "container": one.name}
                 if one.environment.get("POSTGRES_USER", "postgres") != "postgres":
                     draft.component["user"] = one.environment["POSTGRES_USER"]
@@ -475,8 +494,12 @@ class Finder:
                 database = [one for one in members if BY_KIND["postgres"].is_image(one.image)]
                 draft.container = database[0].name if database else ""
                 draft.version = image_version(database[0].image) if database else ""
-            if name := component_name(project):
-                draft.source, draft.component = "docker_volumes", {"name": name, "project": project}
+            if draft.paths or draft.volumes:
+                draft.source = "docker_volumes"
+                if name := component_name(project):
+                    draft.component = {"name": name, "projects": [project], "hold": "stop"}
+            else:
+                del self._drafts[kind, project]
 
     def _is_mounted_data(self, mounted: docker.Mounted) -> bool:
         source = mounted.source
@@ -490,13 +513,15 @@ class Finder:
                     continue
                 name = volume.name if engine.own else f"{volume.name} of {engine.data_root}"
                 users = [one for one in engine.containers if any(m.volume == volume.name for m in one.mounts)]
-                detail = volume.remote or ("anonymous" if volume.anonymous else "" if users else "no container uses it")
+                detail = volume.remote or (
+                    "anonymous" if docker.is_anonymous(volume.name) else "" if users else "no container uses it"
+                )
                 draft = self._draft("docker_volume", name, Evidence("volume", volume.name, detail=detail))
                 draft.evidence += [one.evidence for one in users]
                 draft.running = any(one.running for one in users)
                 draft.container = users[0].name if users else ""
                 draft.project = volume.project or next((one.project for one in users if one.project), "")
-                draft.volumes = [volume.name]
+                draft.volumes, draft.labels = [volume.name], volume.labels
                 draft.paths = [volume.path] if volume.path and not volume.remote else []
                 if engine.own and not volume.remote:
                     self._by_volume(draft, volume.name)
@@ -505,8 +530,9 @@ class Finder:
     def _by_volume(draft: _Draft, volume: str) -> None:
         """Say that the volume source can protect it."""
         draft.source = "docker_volumes"
-        if name := component_name(volume):
-            draft.component = {"name": name, "volumes": [volume]}
+        # An anonymous volume has another name as soon as its container is made anew.
+        if (name := component_name(volume)) and not docker.is_anonymous(volume):
+            draft.component = {"name": name, "volumes": [volume], "hold": "stop"}
 
     # -- files --------------------
 

@@ -69,11 +69,7 @@ class Volume:
     path: str
     project: str = ""
     remote: str = ""
-
-    @property
-    def anonymous(self) -> bool:
-        """Whether nobody gave it a name."""
-        return bool(_ANONYMOUS.fullmatch(self.name))
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,11 @@ class Engine:
     answers: bool = False
     containers: list[Container] = field(default_factory=list)
     volumes: dict[str, Volume] = field(default_factory=dict)
+
+
+def is_anonymous(volume: str) -> bool:
+    """Whether nobody gave a volume its name."""
+    return bool(_ANONYMOUS.fullmatch(volume))
 
 
 def engines(machine: Machine) -> list[Engine]:
@@ -231,13 +232,16 @@ def _told(environment: Iterable[str] | None) -> dict[str, str]:
 
 
 def _volume(one: dict[str, Any]) -> Volume:
-    options = one.get("Options") or {}
-    remote = "" if one.get("Driver", "local") == "local" else f"driver {one['Driver']}"
-    if options.get("type") in ("nfs", "nfs4", "cifs"):
+    options, labels = one.get("Options") or {}, one.get("Labels") or {}
+    path, remote = one.get("Mountpoint") or "", ""
+    if one.get("Driver", "local") != "local":
+        remote = f"driver {one['Driver']}"
+    elif options.get("type") in ("nfs", "nfs4", "cifs"):
         remote = str(options["type"])
     elif "bind" in str(options.get("o", "")).split(",") and str(options.get("device", "")).startswith("/"):
-        return Volume(one["Name"], options["device"], (one.get("Labels") or {}).get(PROJECT, ""), remote)
-    return Volume(one["Name"], one.get("Mountpoint") or "", (one.get("Labels") or {}).get(PROJECT, ""), remote)
+        path = options["device"]
+    told = tuple(sorted(f"{key}={value}" for key, value in labels.items()))
+    return Volume(one["Name"], path, labels.get(PROJECT, ""), remote, told)
 
 
 def _read(machine: Machine, engine: Engine) -> None:

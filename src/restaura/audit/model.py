@@ -45,7 +45,8 @@ class Holder:
 
     `paths` are the directories and files that the data is in, as the host itself names them (also where the audit
     looks at one mounted elsewhere); `bytes` what they take on disk, None when that could not be measured quickly.
-    `volumes` are the Docker volumes it lies in: one that holds nothing but a database is no holder of its own.
+    `volumes` are the Docker volumes it lies in, `labels` (`KEY=VALUE`) that volume's: one that holds nothing but a
+    database is no holder of its own.
     `source` is the kind of component that can protect it (empty: none can), `component` the settings that discovery
     would declare for it (empty: a person must write them, since a password or an address is wanted).
     """
@@ -60,6 +61,7 @@ class Holder:
     container: str = ""
     project: str = ""
     volumes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     source: str = ""
     component: dict[str, object] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()

@@ -242,7 +242,9 @@ def _restore(config: Config, store: Store) -> str:
 
 
 def _install(packages: Sequence[str]) -> str:
-    return f"DEBIAN_FRONTEND=noninteractive apt-get install -y {' '.join(dict.fromkeys(packages))}"
+    return (
+        f"DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {' '.join(dict.fromkeys(packages))}"
+    )
 
 
 def _readers(store: Store) -> list[str]:

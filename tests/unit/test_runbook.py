@@ -145,11 +145,13 @@ def test_each_component_says_what_it_covers_what_holds_it_and_what_must_be_true_
 
 
 def test_only_what_is_needed_is_installed() -> None:
-    assert "install -y python3 tar restic python3-boto3 postgresql\n" in render(CONFIG, PATHS, CONFIG.store("offsite"))
-    assert "install -y python3 tar age zstd python3-boto3 postgresql\n" in render(
+    assert "apt-get install -y --no-install-recommends python3 tar restic python3-boto3 postgresql\n" in render(
+        CONFIG, PATHS, CONFIG.store("offsite")
+    )
+    assert "apt-get install -y --no-install-recommends python3 tar age zstd python3-boto3 postgresql\n" in render(
         CONFIG, PATHS, CONFIG.store("archive")
     )
     text = render(without("stores", "offsite", "archive"), PATHS)
-    assert "install -y python3 tar restic postgresql\n" in text
+    assert "apt-get install -y --no-install-recommends python3 tar restic postgresql\n" in text
     assert "install -m 755 '/var/backups/it'\"'\"'s restaura/restaura.pyz' /usr/local/bin/restaura\n" in text
     assert "python3 - <<" not in text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Database engines that have files in a tree open: a copy of those would be torn."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from restaura.mounts import holders
 from restaura.trees.patterns import Selection
@@ -19,15 +19,21 @@ ENGINES = {
 }
 
 
-def open_databases(paths: Sequence[str], selection: Selection) -> list[tuple[str, str]]:
-    """Return (what, fix) for every engine that has files at or below `paths`, as far as selected, open for writing."""
+def open_databases(paths: Sequence[str], selection: Selection, stopped: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Return (what, fix) for every engine that has files at or below `paths`, as far as selected, open for writing.
+
+    Those of the systemd units `stopped` do not count: they will not run while the files are copied.
+    """
     found: dict[tuple[str, int], str] = {}
     for one in holders(paths):
-        if one.writing and selection.takes(one.live, False):
+        if one.writing and one.unit not in stopped and selection.takes(one.live, False):
             for engine, files in ENGINES.items():
                 if not files.takes(one.live, False):
                     found.setdefault((engine, one.pid), f"{engine} ({one.name}, PID {one.pid}) writes {one.live}")
     return [
-        (f"{what}: a copy of it would be torn", "exclude its directory, and back it up as a source of its own kind")
+        (
+            f"{what}: a copy of it would be torn",
+            "exclude it and back it up as a source of its own kind, or name its unit in `stops`",
+        )
         for what in found.values()
     ]

@@ -51,16 +51,22 @@ class Hold:
             with self._lock:
                 self._timer.start()
                 self._stop(self._limit)
-        except BaseException:
-            self._end(expired=False)
+        except BaseException as error:
+            self._give_up(error)
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        if kind is None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is not None:
+            self._give_up(error)
+        elif not self._released:
             self.release()
-        else:
-            self._end(expired=False)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Start again after `error`; SourceError, with both, when that fails too."""
+        self._end(expired=False)
+        if self._failure is not None:
+            raise SourceError(f"{error}; and then: {self._failure}") from error
 
     @property
     def released(self) -> bool:
@@ -78,7 +84,7 @@ class Hold:
             raise SourceError(self._why)
 
     def release(self) -> None:
-        """Start again what was stopped, unless that was done; SourceError, each time, when it did not start."""
+        """Start again what was stopped, unless that was done; SourceError when it did not start."""
         self._end(expired=False)
         if self._failure is not None:
             raise self._failure

@@ -4,7 +4,7 @@
 Each component lives in a thread of its own from freeze to release, so that what a source opened there (sessions,
 children that die with their thread) is closed there. A stream is read once and fanned out to the *direct* stores; the
 *fed* ones (remote, when a local store takes part) get it from a direct one after release, so that a slow network
-never holds a freeze. Trees are read by every store itself, and settled for each.
+never holds a freeze. Trees are read by every store itself, and settled for each; but for held ones, see `twopass`.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO
@@ -22,6 +23,7 @@ from restaura import CONTRACT, __version__, trees
 from restaura.config import load
 from restaura.config.schema import Component, Plan
 from restaura.errors import RestauraError, SourceError, StoreError
+from restaura.hold import Hold
 from restaura.host import Host
 from restaura.output import Progress
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
@@ -30,10 +32,12 @@ from restaura.sources import Frozen, Outcome, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
 from restaura.stores import PointWriter, Store, StoredPoint, StreamWriter
 from restaura.trees import Index
+from restaura.twopass import TwoPass
 
 CHUNK = 1 << 18
 INDEX_SUFFIX = ".index.jsonl"
 JOIN_SECONDS = 60
+HELD_TREES = 4  # read at the same time
 SHRINK_FLOOR = 1 << 16  # bytes under which a single artifact may shrink freely
 
 
@@ -87,6 +91,10 @@ class Part:
     seconds: float = 0.0
     is_frozen: threading.Event = field(default_factory=threading.Event)
     streams: list[Stream] = field(default_factory=list)
+    moving: Sequence[Tree] = ()
+    held: TwoPass | None = None
+    frozen: Frozen | None = None
+    stop_seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -120,6 +128,7 @@ class Take:
         self.progress = Progress()
         self.started = datetime.now(UTC)
         self.pause_seconds = 0.0
+        self.problems: list[str] = []
         self._go = threading.Event()
         self._cancel = threading.Event()
 
@@ -129,6 +138,7 @@ class Take:
         """Freeze, resume, copy and release every component; errors are kept in parts and sinks, none is raised."""
         for sink in self.sinks:
             self._begin(sink)
+        self._first_passes()
         threads = [threading.Thread(target=self._hold, args=(part,), name=part.name) for part in self.parts]
         deadline = time.monotonic() + (self.plan.pause.limit if self.plan.pause else self.plan.freeze_timeout)
         try:
@@ -152,7 +162,35 @@ class Take:
                     thread.join(JOIN_SECONDS)
             raise
         finally:
+            for part in self.parts:
+                if part.held is not None:
+                    part.held.close()
             self.progress.done()
+
+    def _first_passes(self) -> None:
+        """Read the trees that will be held while all runs."""
+        held = [part for part in self.parts if part.moving and not part.error]
+        if not held:
+            return
+        self.host.log.event("phase", phase="first pass")
+        with ThreadPoolExecutor(len(held)) as pool:
+            try:
+                for done in [pool.submit(self._first_pass, part) for part in held]:
+                    done.result()
+            except BaseException:
+                self._cancel.set()
+                raise
+
+    def _first_pass(self, part: Part) -> None:
+        part.held = TwoPass(self.host, part.name, self.sinks)
+        try:
+            part.held.first(part.moving, self._watch)
+        except (RestauraError, OSError) as error:
+            part.error = str(error)
+
+    def _watch(self) -> None:
+        if self._cancel.is_set():
+            raise CancelledError("interrupted")
 
     def _begin(self, sink: Sink) -> None:
         if sink.error:
@@ -172,20 +210,27 @@ class Take:
 
     def _hold(self, part: Part) -> None:
         """Live one component from freeze to release, in its own thread."""
-        begun = time.monotonic()
+        begun, captured = time.monotonic(), False
         try:
             if part.error:
                 raise CancelledError(part.error)
-            with part.source.freeze(self.depth) as frozen:
-                part.frozen_at = datetime.now(UTC)
+            with part.source.freeze(self.depth, self.plan.stop_limit) as frozen:
+                part.frozen_at, part.frozen = datetime.now(UTC), frozen
                 part.is_frozen.set()
-                self._go.wait()
+                if frozen.hold is None:
+                    self._go.wait()
+                else:
+                    self.host.log.event("held", component=part.name)
                 if part.error:
                     raise CancelledError(part.error)
                 self._copy(part, frozen)
-                part.freeze_seconds = (datetime.now(UTC) - part.frozen_at).total_seconds()
+                captured = True
         except RestauraError as error:
-            part.error = str(error)
+            if captured and part.stop_seconds:
+                # What was copied is whole, whatever became of what was stopped for it.
+                self.problems.append(f"component {part.name}: {error}")
+            else:
+                part.error = str(error)
         except Exception as error:  # noqa: BLE001 - one component's defect must not take the others down
             part.error = f"defect of the program: {error!r}"
             self.host.log.event("defect", "error", component=part.name, trace=traceback.format_exc())
@@ -196,16 +241,57 @@ class Take:
                 self.host.log.event("component failed", "error", component=part.name, error=part.error)
 
     def _copy(self, part: Part, frozen: Frozen) -> None:
-        for artifact in frozen.artifacts():
-            if isinstance(artifact, Stream):
-                part.streams.append(artifact)
-                self._copy_stream(part, artifact)
-            else:
-                for sink in self.sinks:
-                    self._copy_tree(part, artifact, sink)
+        held = part.held = part.held or TwoPass(self.host, part.name, self.sinks)
+        self._read(part, frozen, held)
+        if frozen.hold is not None:
+            self._release(part, frozen.hold)
+        part.freeze_seconds = (datetime.now(UTC) - (part.frozen_at or self.started)).total_seconds()
+        held.finish(lambda sink, tree, stored, doubtful: self._keep(part, tree, sink, stored, doubtful))
         for sink in self.sinks:
-            if self._takes(sink, part):
+            if self._takes(sink, part) and sink not in held.owed:
                 sink.of(part.name).outcome = frozen.outcome(sink.of(part.name).indexes)
+
+    def _read(self, part: Part, frozen: Frozen, held: TwoPass) -> None:
+        """Read all artifacts, held trees beside what else there is."""
+        failed = threading.Event()
+
+        def watch() -> None:
+            self._tick(part)(0)
+            if failed.is_set():
+                raise CancelledError("another part of the component failed")
+            if frozen.hold is not None:
+                frozen.hold.check()
+
+        with ThreadPoolExecutor(HELD_TREES) as pool:
+            reading = []
+            try:
+                for artifact in frozen.artifacts():
+                    if isinstance(artifact, Stream):
+                        part.streams.append(artifact)
+                        self._copy_stream(part, artifact)
+                    elif artifact.held:
+                        reading.append(pool.submit(held.second, artifact, watch))
+                    else:
+                        for sink in self.sinks:
+                            self._copy_tree(part, artifact, sink)
+                for one in as_completed(reading):
+                    one.result()
+                held.rescue(watch)
+            except BaseException:
+                failed.set()
+                raise
+
+    def _release(self, part: Part, hold: Hold) -> None:
+        """Start again what was stopped: the last held byte is read. SourceError when it did not stand still."""
+        try:
+            hold.release()
+        except RestauraError as error:
+            # What was copied is whole all the same.
+            self.problems.append(f"component {part.name}: {error}")
+            self.host.log.event("not started again", "error", component=part.name, error=str(error))
+        part.stop_seconds = hold.seconds
+        self.host.log.event("released", component=part.name, seconds=round(hold.seconds, 3))
+        hold.check()
 
     def _copy_stream(self, part: Part, artifact: Stream) -> None:
         """Fan a stream out to the direct stores; when all of them fail, to the fed ones, from the start."""
@@ -225,7 +311,8 @@ class Take:
         def tick(count: int) -> None:
             if self._cancel.is_set():
                 raise CancelledError("interrupted")
-            if part.frozen_at and (datetime.now(UTC) - part.frozen_at).total_seconds() > self.plan.freeze_timeout:
+            since = None if part.freeze_seconds else part.frozen_at
+            if since and (datetime.now(UTC) - since).total_seconds() > self.plan.freeze_timeout:
                 raise CancelledError(f"held still for more than {self.plan.freeze_timeout} s (freeze_timeout)")
             self.progress.add(part.name, count)
 
@@ -235,12 +322,25 @@ class Take:
         if not self._takes(sink, part):
             return
         self._tick(part)(0)
-        captured, writer = sink.of(part.name), sink.open_writer
         try:
-            stored = writer.tree(part.name, tree)
-            captured.artifacts.append(stored)
+            stored = sink.open_writer.tree(part.name, tree)
+        except (RestauraError, OSError) as error:
+            sink.of(part.name).error = str(error)
+            return
+        self._keep(part, tree, sink, stored)
+
+    def _keep(self, part: Part, tree: Tree, sink: Sink, stored: StoredArtifact, doubtful: Collection[str] = ()) -> None:
+        """Settle the index of a tree against what a store holds of it, and store the index."""
+        captured, writer = sink.of(part.name), sink.open_writer
+        captured.artifacts.append(stored)
+        try:
             index = trees.settle(
-                tree.index, tree.base, writer.tree_entries(stored), lambda path: writer.read_file(stored, path)
+                tree.index,
+                tree.base,
+                writer.tree_entries(stored),
+                lambda path: writer.read_file(stored, path),
+                still=tree.held,
+                doubtful=doubtful,
             )
             kept = self._store_index(part, tree, index, sink)
         except (RestauraError, OSError) as error:
@@ -273,14 +373,23 @@ class Take:
     def seal(self) -> bool:
         """Seal every direct store, then feed and seal the others; a store that fails is dropped with its error.
 
+        A store that is owed trees by another is sealed after that one.
+
         Return False when no direct store could be sealed and the fed ones therefore hold nothing: the point has to be
         taken again, straight into them.
         """
         self.host.log.event("phase", phase="seal")
         direct = [one for one in self.sinks if not one.fed]
         fed = [one for one in self.sinks if one.fed and one.writer is not None]
+        owed = [sink for part in self.parts if part.held for sink in part.held.owed]
         for sink in direct:
-            self._seal(sink)
+            if sink not in owed:
+                self._seal(sink)
+        if owed:
+            self._feed_trees()
+        for sink in direct:
+            if sink in owed:
+                self._seal(sink)
         if fed and not any(one.sealed for one in direct):
             self.abort()
             return False
@@ -329,6 +438,43 @@ class Take:
             return
         captured.error = captured.error or problem
 
+    def _feed_trees(self) -> None:
+        """Give the trees that one store read while they stood still to the others, from its sealed point."""
+        for part in self.parts:
+            held = part.held
+            if held is None or part.error or not held.owed:
+                continue
+            reader, sinks = held.readers[0], [one for one in held.owed if self._takes(one, part)]
+            self.host.log.event("phase", phase="feed trees", component=part.name)
+            try:
+                for name in reader.of(part.name).indexes:
+                    self._feed_tree(part, name, reader, sinks)
+            except (RestauraError, OSError) as error:
+                for sink in sinks:
+                    captured = sink.of(part.name)
+                    captured.error = captured.error or f"store {reader.store.name}, which read it: {error}"
+            for sink in sinks:
+                if part.frozen and self._takes(sink, part):
+                    sink.of(part.name).outcome = part.frozen.outcome(sink.of(part.name).indexes)
+
+    def _feed_tree(self, part: Part, name: str, reader: Sink, sinks: Sequence[Sink]) -> None:
+        manifest = reader.sealed.manifest if reader.sealed else None
+        if manifest is None or reader.of(part.name).error:
+            raise StoreError(reader.error or reader.of(part.name).error or "could not be sealed")
+        stored, index = manifest.component(part.name).artifact(name), reader.of(part.name).indexes[name]
+        with self.host.spool("feed") as base:
+            self.host.need_space(base, index.total_bytes, f"component {part.name}")
+            reader.store.restore_tree(manifest, stored, index, base, None)
+            trees.apply(index, base)
+            tree = Tree(name, base, trees.located(index, base), stored.secret, held=True)
+            for sink in sinks:
+                if self._takes(sink, part):
+                    self._copy_tree(part, tree, sink)
+                captured = sink.of(part.name)
+                if not captured.error:
+                    wrong = trees.differences(index, captured.indexes[name], self.depth)
+                    captured.error = f"is not what was restored to it: {'; '.join(wrong[:3])}" if wrong else ""
+
     def _seal(self, sink: Sink) -> None:
         if sink.writer is None:
             return
@@ -360,7 +506,7 @@ class Take:
         error = part.error or captured.error
         outcome = captured.outcome
         state: State = "complete"
-        notes = list(outcome.notes) if outcome else []
+        notes = [*(part.held.notes if part.held else ()), *(outcome.notes if outcome else ())]
         if error or outcome is None:
             state, error = "failed", error or "nothing was captured"
         elif outcome.consistency == "torn":
@@ -380,6 +526,7 @@ class Take:
             frozen_at=part.frozen_at.isoformat(timespec="milliseconds") if part.frozen_at else None,
             freeze_seconds=round(part.freeze_seconds, 3),
             pause_seconds=round(self.pause_seconds, 3),
+            stop_seconds=round(part.stop_seconds, 3),
             seconds=round(part.seconds, 3),
             bytes=sum(one.bytes for one in captured.artifacts if not one.name.endswith(INDEX_SUFFIX)),
             fingerprint=outcome.fingerprint if outcome else None,

@@ -111,7 +111,11 @@ class StoredArtifact:
 
 @dataclass(frozen=True)
 class ComponentRecord:
-    """What a point says of one component."""
+    """What a point says of one component.
+
+    `freeze_seconds` is how long it was held for the copy, `pause_seconds` how long ingestion was paused, and
+    `stop_seconds` how long services or containers were stopped, from the begin of the stop to the end of the start.
+    """
 
     name: str
     source: str
@@ -122,6 +126,7 @@ class ComponentRecord:
     frozen_at: str | None = None
     freeze_seconds: float = 0.0
     pause_seconds: float = 0.0
+    stop_seconds: float = 0.0
     seconds: float = 0.0
     bytes: int = 0
     fingerprint: Fingerprint | None = None

@@ -86,12 +86,14 @@ class FakeStream:
 class FakeSource:
     """Yields streams; records the order of what happens to it in `events`."""
 
+    hold = None
+
     def __init__(self, events: list[str], streams: dict[str, bytes], error: str = "", freeze_error: str = "") -> None:
         self.events, self.streams, self.error, self.freeze_error = events, streams, error, freeze_error
         self.reads = 0
 
     @contextlib.contextmanager
-    def freeze(self, depth: str) -> Any:
+    def freeze(self, depth: str, stop_limit: float) -> Any:
         if self.freeze_error:
             raise SourceError(self.freeze_error)
         self.events.append("frozen")
@@ -285,7 +287,7 @@ def test_two_components_hold_still_at_the_same_time(tmp_path: Path) -> None:
 
     class Source(FakeSource):
         @contextlib.contextmanager
-        def freeze(self, depth: str) -> Any:
+        def freeze(self, depth: str, stop_limit: float) -> Any:
             together.wait()
             yield self
 

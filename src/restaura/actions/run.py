@@ -134,7 +134,7 @@ def _run(host: Host, plan: Plan, options: argparse.Namespace) -> Answer:
         problems = [problem for sink in take.sinks if sink.sealed for problem in _read_back(host, sink)]
         host.log.event("phase", phase="prune")
         problems += _prune(host, plan, take.sinks, point_id)
-    return _answer(plan, point_id, take, problems)
+    return _answer(plan, point_id, take, [*take.problems, *problems])
 
 
 def _take(
@@ -157,6 +157,7 @@ def _take(
     parts = _parts(host, plan)
     _prepare(host, parts, depth)
     second = Take(host, plan, point_id, label, parts, again, depth)
+    second.problems = take.problems
     try:
         second.capture()
         second.seal()
@@ -218,7 +219,7 @@ def _prepare(host: Host, parts: list[Part], depth: Depth) -> None:
     def prepared(part: Part) -> None:
         try:
             if not part.error:
-                part.source.prepare(depth)
+                part.moving = part.source.prepare(depth)
         except RestauraError as error:
             part.error = str(error)
 
@@ -299,6 +300,7 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
                     "bytes": record.bytes if record else 0,
                     "seconds": record.seconds if record else part.seconds,
                     "pause_seconds": record.pause_seconds if record else 0,
+                    "stop_seconds": record.stop_seconds if record else round(part.stop_seconds, 3),
                     "error": error,
                     "notes": record.notes if record else [],
                 }
@@ -323,6 +325,7 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
     text += sorted(
         {f"{one['component']}: {note}" for one in data for note in one["notes"] if one["state"] != "complete"}
     )
+    text += [f"{part.name}: stopped for {part.stop_seconds:.1f} s" for part in take.parts if part.stop_seconds]
     suspect = sorted({one["component"] for one in data if one["state"] == "suspect"})
     text += [f"accept it: restaura accept {point_id} {name}" for name in suspect]
     text += problems

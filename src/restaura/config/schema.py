@@ -284,6 +284,12 @@ class Plan:
     )
     pause: Pause | None = setting("How ingestion is held while components freeze.", default=None)
     freeze_timeout: int = setting("Seconds a component may hold still; beyond it fails.", default=3600, minimum=1)
+    stop_limit: int = setting(
+        "Seconds that services or containers may be stopped for a copy (`stops`); beyond it they are started again at "
+        "once, and their component fails.",
+        default=600,
+        minimum=1,
+    )
     failure_command: str = setting(
         "Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment has "
         "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`.",

@@ -4,18 +4,21 @@
 The artifact `tree` holds everything below the paths. What does not hold still is copied into the spool first: SQLite
 databases through SQLite, and after the tree was copied whatever changed meanwhile, file by file. These copies are the
 artifact `copies`, under the same relative paths; a restore puts them in place of what the tree has there.
+
+With `stops`, the tree stands still instead, and all that is in it is copied as it lies there.
 """
 
 import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from restaura import exchange, mounts, sqlite, staging, still, trees
+from restaura import exchange, mounts, sqlite, staging, still, trees, units
 from restaura.config.schema import Component, setting
 from restaura.engines import open_databases
 from restaura.errors import MismatchError, RefusedError, SourceError
@@ -23,7 +26,6 @@ from restaura.hold import Hold
 from restaura.host import Host
 from restaura.paths import private_dir, write_atomic
 from restaura.point import Consistency, Depth, Fingerprint, safe_name
-from restaura.process import run
 from restaura.sources import UNLIMITED, Artifact, Outcome, PointReader, Probe, SourceKind, Staged, Target, Tree
 from restaura.staging import COPIES, TREE, Held
 from restaura.trees.applying import Applied, read_as
@@ -31,6 +33,7 @@ from restaura.trees.patterns import check_pattern
 
 ROOT = Path("/")
 OWNER = "source:files"
+UNIT = r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)"
 
 # What ties a system to one machine: never made live unless asked for by its exact path.
 MACHINE = trees.Selection(
@@ -85,11 +88,18 @@ class FilesComponent(Component):
     secret: bool = setting(
         "Whether the files are secret: then no store keeps them, or their names, in the clear.", default=False
     )
-    restore_stops: tuple[str, ...] = setting(
-        "systemd units that are stopped while restored files change places with live ones, if they run.",
+    stops: tuple[str, ...] = setting(
+        "systemd units that are stopped while what changed in their files is copied, and while restored files change "
+        "places with live ones. Only those that ran are started again, always. The plan's `stop_limit` bounds it.",
         default=(),
         example=["app.service"],
-        pattern=r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)",
+        pattern=UNIT,
+    )
+    restore_stops: tuple[str, ...] = setting(
+        "systemd units that are stopped only while restored files change places with live ones, if they run.",
+        default=(),
+        example=["app.service"],
+        pattern=UNIT,
     )
 
 
@@ -119,21 +129,24 @@ class _Captured:
 
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
         index = trees.merge(indexes[TREE], indexes.get(COPIES))
-        consistency: Consistency = "snapshot"
-        if index.torn:
-            consistency = "torn"
-        elif index.changed or index.vanished:
-            consistency = "crash"
-        notes = [
-            f"{len(paths)} {what}: {_shown(paths)}"
-            for what, paths in (
-                ("torn (neither old nor new)", index.torn),
-                ("changed while they were copied", index.changed),
-                ("vanished while they were copied", index.vanished),
-            )
-            if paths
-        ]
-        return Outcome(trees.fingerprint(index, self._depth), consistency, [*self.notes, *notes])
+        return _outcome(index, "snapshot", self._depth, self.notes)
+
+
+class _Stopped:
+    """The tree of one run while the units that write to it are stopped; it is scanned once more when asked for."""
+
+    def __init__(self, component: FilesComponent, scan: Callable[[], trees.Index], depth: Depth, hold: Hold) -> None:
+        self._component, self._scan, self._depth = component, scan, depth
+        self.hold: Hold | None = hold
+        self.index: trees.Index | None = None
+        self.notes: list[str] = []
+
+    def artifacts(self) -> Iterator[Artifact]:
+        self.index = self._scan()
+        yield Tree(TREE, ROOT, self.index, self._component.secret, held=True)
+
+    def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
+        return _outcome(indexes[TREE], "stopped", self._depth, self.notes)
 
 
 class Files:
@@ -157,22 +170,55 @@ class Files:
                     problems.append((f"{field} pattern {pattern!r} {why}", "correct it in the component's settings"))
         warnings = []
         if not problems:
-            found = open_databases(self._options.paths, self._selection)
+            found = open_databases(self._options.paths, self._selection, units.running(self._options.stops))
             if self._options.accept_torn:
                 warnings += [what for what, _ in found]
             else:
                 problems += found
             warnings += [f"the mount {one} is not entered" for one in self._boundaries()[1]]
-        return Probe({}, self._known_bytes(), "crash", problems, warnings)
+        problems += [
+            (f"`stops` names {one}, which systemd does not know", "correct `stops` of the component")
+            for one in units.missing(self._options.stops)
+        ]
+        return Probe({}, self._known_bytes(), "stopped" if self._options.stops else "crash", problems, warnings)
 
     def prepare(self, depth: Depth) -> Sequence[Tree]:
         """Scan once, so that the scan at the freeze reads only what changed since."""
         self._previous = self._cached()
-        self._previous = self._scan(depth, [])
-        return ()
+        if self._options.stops:
+            trees.flush(ROOT, self._roots)
+        self._previous = index = self._scan(depth, [])
+        return [Tree(TREE, ROOT, index, self._options.secret, held=True)] if self._options.stops else ()
+
+    def freeze(
+        self, depth: Depth, stop_limit: float = UNLIMITED
+    ) -> contextlib.AbstractContextManager[_Captured | _Stopped]:
+        """Stop what writes to the files, or copy while they move."""
+        return self._stopped(depth, stop_limit) if self._options.stops else self._moving(depth)
 
     @contextlib.contextmanager
-    def freeze(self, depth: Depth, stop_limit: float = UNLIMITED) -> Iterator[_Captured]:  # noqa: ARG002
+    def _stopped(self, depth: Depth, stop_limit: float) -> Iterator[_Stopped]:
+        """Stop the units that run, with what depends on them; the tree is scanned while they stand still."""
+        ran = units.running(self._options.stops)
+
+        def broken() -> str:
+            back = units.running(ran)
+            fix = "name what starts it, as its socket or timer, in `stops` of the component"
+            return f"{', '.join(back)} started by itself while its files were copied\n  fix: {fix}" if back else ""
+
+        debt = (OWNER, "start", {"units": ran})
+        with Hold(
+            self._host.journal, debt, stop_limit, partial(units.stop, ran), partial(units.start, ran), broken
+        ) as hold:
+            stopped = _Stopped(self._options, lambda: self._scan(depth, []), depth, hold)
+            stopped.notes = self._not_entered()
+            yield stopped
+            if stopped.index is not None:
+                self._keep(stopped.index)
+        units.confirm(ran)
+
+    @contextlib.contextmanager
+    def _moving(self, depth: Depth) -> Iterator[_Captured]:
         """Scan, and copy SQLite databases; the tree itself runs on, and what changes is found when it is settled."""
         databases: list[trees.Entry] = []
         index = self._scan(depth, databases)
@@ -184,15 +230,15 @@ class Files:
             room = max(0, shutil.disk_usage(spool).free - self._host.reserve(spool))
             captured = _Captured(self._options, index, depth, spool, room)
             captured.copied += copied
-            captured.notes = [*notes, *(f"the mount {one} was not entered" for one in self._boundaries()[1])]
+            captured.notes = [*notes, *self._not_entered()]
             yield captured
 
     def _scan(self, depth: Depth, databases: list[trees.Entry]) -> trees.Index:
         """Scan the paths; SQLite databases go to `databases` in place of the index."""
-        roots = [one.strip("/") for one in self._options.paths]
+        roots = self._roots
 
         def on_file(entry: trees.Entry, head: bytes) -> bool:
-            if self._options.sqlite == "backup" and head == sqlite.MAGIC:
+            if head == sqlite.MAGIC:
                 databases.append(entry)
                 return False
             return True
@@ -204,7 +250,7 @@ class Files:
             self._previous,
             depth=depth,
             boundaries=self._boundaries()[0],
-            on_file=on_file,
+            on_file=on_file if self._copies_databases else None,
         )
         present = {one.path for one in index.entries} | {one.path for one in databases}
         missing = [one for one in roots if one not in present and one not in index.unreadable]
@@ -230,6 +276,18 @@ class Files:
         return replace(
             trees.merge(index, trees.scan(ROOT, [one.path for one in plain], depth=depth)), roots=index.roots
         )
+
+    @property
+    def _roots(self) -> list[str]:
+        return [one.strip("/") for one in self._options.paths]
+
+    @property
+    def _copies_databases(self) -> bool:
+        """Whether SQLite databases are copied through SQLite; those of stopped units are at rest."""
+        return self._options.sqlite == "backup" and not self._options.stops
+
+    def _not_entered(self) -> list[str]:
+        return [f"the mount {one} was not entered" for one in self._boundaries()[1]]
 
     def _boundaries(self) -> tuple[list[str], list[str]]:
         """Return the directories not to be entered, relative to the root, and the real mounts among them."""
@@ -259,7 +317,9 @@ class Files:
         return problems
 
     def _cache(self) -> Path:
-        return self._host.paths.cache / f"files-{safe_name(self._options.name)}.jsonl"
+        # A file that is known is not looked at again, so what counts as one must not have changed.
+        plain = "" if self._copies_databases else ".plain"
+        return self._host.paths.cache / f"files-{safe_name(self._options.name)}{plain}.jsonl"
 
     def _cached(self) -> trees.Index | None:
         try:
@@ -325,7 +385,8 @@ class Files:
         if staged.target.kind != "live":
             return []
         paths = [f"/{path}" for one in staged.data["holds"] for path in one["paths"]]
-        return [str(one) for one in mounts.holders(paths) if one.unit not in self._options.restore_stops]
+        stopped = units.running(self._swap_stops)
+        return [str(one) for one in mounts.holders(paths) if one.unit not in stopped]
 
     def plan_swap(self, staged: Staged) -> dict[str, Any]:
         """Record which entries change places; what is no part of the backup, and machine-bound files, stay."""
@@ -345,12 +406,15 @@ class Files:
             for path in one["paths"]:
                 planner.add(path)
             planners.append(planner)
-        units = [one for one in self._options.restore_stops if _active(one)]
-        return {**exchange.record(holds, planners), "units": units}
+        return {**exchange.record(holds, planners), "units": units.running(self._swap_stops)}
 
     def checks(self, staged: Staged | None) -> dict[str, str]:
         """Name the directory that stands for `/`."""
         return {"RESTAURA_TARGET": staged.data["holds"][0]["hold"] if staged else "/"}
+
+    @property
+    def _swap_stops(self) -> list[str]:
+        return [*self._options.stops, *self._options.restore_stops]
 
     @staticmethod
     def swap(record: dict[str, Any]) -> None:
@@ -371,7 +435,9 @@ class Files:
 
     @staticmethod
     def take_back(act: str, data: dict[str, Any]) -> None:
-        """Remove what was staged and never swapped: a swap renames its holds first."""
+        """Start what was stopped; remove what was staged and never swapped: a swap renames its holds first."""
+        if act == "start":
+            units.start(data["units"])
         if act == "stage":
             for hold in data["holds"]:
                 if os.path.lexists(hold):
@@ -397,32 +463,38 @@ class Files:
         return read_as(found, Applied([], staged.data["users"], staged.data["groups"]))
 
 
+def _outcome(index: trees.Index, still: Consistency, depth: Depth, notes: Sequence[str]) -> Outcome:
+    """Return the outcome of a tree: `still` when nothing in it moved."""
+    consistency = "torn" if index.torn else "crash" if index.changed or index.vanished else still
+    said = [
+        f"{len(paths)} {what}: {_shown(paths)}"
+        for what, paths in (
+            ("torn (neither old nor new)", index.torn),
+            ("changed while they were copied", index.changed),
+            ("vanished while they were copied", index.vanished),
+        )
+        if paths
+    ]
+    return Outcome(trees.fingerprint(index, depth), consistency, [*notes, *said])
+
+
 def _shown(paths: Sequence[str]) -> str:
     return ", ".join(f"/{one}" for one in paths[:3]) + (" …" if len(paths) > 3 else "")
-
-
-def _active(unit: str) -> bool:
-    if not shutil.which("systemctl"):
-        return False
-    code, _, _ = run(["systemctl", "is-active", "--quiet", unit], accept=range(256))
-    return code == 0
 
 
 @contextlib.contextmanager
 def _stopped(record: Mapping[str, Any]) -> Iterator[None]:
     """Stop the recorded units around an exchange; when it fails they are started all the same."""
-    units = record["units"]
-    if units:
-        run(["systemctl", "stop", *units], timeout=120)
+    ran = record["units"]
+    units.stop(ran)
     try:
         paths = [one["live"] for one in record["moves"]]
-        held = mounts.holders(paths) if units else []
+        held = mounts.holders(paths) if ran else []
         if held:
             raise RefusedError("is in use: " + "; ".join(map(str, held[:5])), where=paths[0], fix="stop it first")
         yield
     finally:
-        if units:
-            run(["systemctl", "start", *units], timeout=120)
+        units.start(ran)
 
 
 SOURCE = SourceKind("files", FilesComponent, Files)

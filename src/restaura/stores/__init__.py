@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract of a store: where points live. A manifest is written last and deleted first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +76,17 @@ class PointWriter(Protocol):
     def stream(self, component: str, artifact: Stream) -> StreamWriter:
         """Begin a stream artifact."""
 
-    def tree(self, component: str, artifact: Tree) -> StoredArtifact:
-        """Copy a tree, all of it or StoreError. `sha256` of the result is empty: the pipeline fills it in."""
+    def first_pass(self, component: str, artifact: Tree, watch: Callable[[], None]) -> None:
+        """Read a tree that still moves, so that `tree` need only read what changed since; it is no part of the point.
+
+        What cannot be read now is passed over. `watch` is called every second and may raise to stop it.
+        """
+
+    def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
+        """Copy a tree, all of it or StoreError. `sha256` of the result is empty: the pipeline fills it in.
+
+        `watch` is called every second at least, while there is something to write, and may raise to stop it.
+        """
 
     def tree_entries(self, stored: StoredArtifact) -> "Iterator[StoredEntry]":
         """Yield what `tree` stored, for settling the index."""
@@ -109,10 +118,14 @@ class StoredEntry:
 
 
 class Store(Protocol):
-    """One configured store. Opening one does no input or output; every method may raise StoreError."""
+    """One configured store. Opening one does no input or output; every method may raise StoreError.
+
+    One that `deduplicates` reads of a tree only what changed since it last read it.
+    """
 
     name: str
     remote: bool
+    deduplicates: bool
 
     def check(self, writing: bool) -> StoreInfo:
         """Say whether the store is there, is this layout, opens with our keys and (when `writing`) takes a write.

@@ -12,7 +12,7 @@ import io
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ class DatedStore:
     """One dated store (a `Store`)."""
 
     def __init__(self, config: StoreConfig, host: "Host") -> None:
-        self.name = config.name
+        self.name, self.deduplicates = config.name, False
         self.remote = config.location.startswith("s3:")
         self._config = config
         self._host = host
@@ -309,12 +309,20 @@ class DatedWriter:
         stored = self._place(component, artifact.name, artifact.secret)
         return DatedStream(self, artifact, stored, self._begin(stored, artifact.expected_bytes))
 
-    def tree(self, component: str, artifact: Tree) -> StoredArtifact:
+    def first_pass(self, component: str, artifact: Tree, watch: Callable[[], None]) -> None:
+        """Do nothing: an archive is written in one go."""
+
+    def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
         """Store a tree as one archive."""
+
+        def write(data: bytes) -> None:
+            watch()
+            encoder.write(data)
+
         stored = self._place(component, f"{artifact.name}.tar", artifact.secret)
         encoder = self._begin(stored, sum(one.size for one in artifact.index.entries))
         try:
-            entries = tar.pack(artifact, encoder.write)
+            entries = tar.pack(artifact, write)
             self.end(stored, encoder)
         except BaseException:
             self.drop(stored, encoder)

@@ -303,12 +303,20 @@ class Repository:
     # -- writing ------------------------------------------------------------------------------------------------
 
     def backup_paths(
-        self, names: Path, base: Path, host: str, tags: Sequence[str], parent: str | None, watch: Callable[[], None]
+        self,
+        names: Path,
+        base: Path,
+        host: str,
+        tags: Sequence[str],
+        parent: str | None,
+        watch: Callable[[], None],
+        moving: bool = False,
     ) -> str:
         """Store the paths that the file `names` lists (relative to `base`, NUL after each) as one snapshot.
 
         Returns its id. `watch` is called every second and may raise to stop it: then no snapshot exists. What is gone
-        by now is passed over; StoreError with restic's words when something that is there could not be read.
+        by now is passed over; StoreError with restic's words when something that is there could not be read, unless
+        the paths are `moving` and are stored once more.
         """
         how = ["--parent", parent] if parent else ["--force"]
         arguments = [*_backup(host, tags), "--no-scan", *how, "--files-from-raw", str(names)]
@@ -316,7 +324,7 @@ class Repository:
             while (code := _ended(child)) is None:
                 watch()
             problems = [one for one in _messages(child.errors()) if not _GONE.search(one)]
-            if code not in {0, 3} or (code == 3 and problems):
+            if code not in {0, 3} or (code == 3 and problems and not moving):
                 raise self.failure(code, child.errors(), "cannot be stored")
             return str(_summary(out, self.where)["snapshot_id"])
 

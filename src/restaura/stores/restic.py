@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from restaura.errors import ConfigError, DamagedError, SpaceError
+from restaura.errors import ConfigError, DamagedError, RestauraError, SpaceError
 from restaura.paths import private_dir, write_atomic
 from restaura.point import Manifest, Record, StoredArtifact
 from restaura.stores import StoredPoint, StoreInfo, Writer
@@ -22,7 +22,7 @@ from restaura.stores.checked import checked_stream
 from restaura.stores.repository import SNAPSHOT_ID, Repository, Snapshot
 from restaura.stores.restic_tree import conform
 from restaura.stores.restic_verify import SnapshotCheck
-from restaura.stores.restic_writer import ResticPointWriter, tag_list
+from restaura.stores.restic_writer import MOVING, ResticPointWriter, tag_list
 from restaura.stores.root import Root
 from restaura.trees import Index, subset
 
@@ -44,7 +44,7 @@ class ResticStore:
     """One store of type `restic`."""
 
     def __init__(self, config: "StoreConfig", host: "Host") -> None:
-        self.name = config.name
+        self.name, self.deduplicates = config.name, True
         self.remote = config.location.startswith("s3:")
         self.where = f"store {config.name}"
         self.host = host
@@ -205,7 +205,7 @@ class ResticStore:
         with self.host.journal.owing(f"store:{self.name}", "delete", {"point": point.id}):
             self.repository.forget([_checked(point.where["snapshot"])])
             found, _ = self.repository.snapshots(OURS, f"point={point.id}")
-            rest = {one.id for one in found if one.tags.get("kind") == "record"}
+            rest = {one.id for one in found if one.tags.get("kind") in {"record", MOVING}}
             for component in point.manifest.components if point.manifest else ():
                 rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
             self.repository.forget(sorted(rest))
@@ -213,7 +213,7 @@ class ResticStore:
             self._cached(snapshot).unlink(missing_ok=True)
 
     def sweep(self, data: dict[str, Any]) -> None:
-        """Remove locks of dead processes and the snapshots of a point that was not sealed.
+        """Remove locks of dead processes, and the snapshots of a point that was not sealed or that are none of its.
 
         Where this host may not delete, both stay: without a manifest the snapshots are no point.
         """
@@ -221,8 +221,8 @@ class ResticStore:
             return
         self.repository.unlock()
         found, unreadable = self.repository.snapshots(OURS, f"point={data['point']}")
-        if not unreadable and not any(one.tags.get("kind") == "manifest" for one in found):
-            self.repository.forget([one.id for one in found])
+        sealed = unreadable or any(one.tags.get("kind") == "manifest" for one in found)
+        self.repository.forget([one.id for one in found if not sealed or one.tags.get("kind") == MOVING])
 
     # -- for the writer -----------------------------------------------------------------------------------------------
 
@@ -239,6 +239,19 @@ class ResticStore:
     def forget_writer(self, point_id: str) -> None:
         """Drop the writer of a point that is sealed or aborted."""
         self._writers.pop(point_id, None)
+
+    def forget_passes(self, snapshots: Sequence[str]) -> bool:
+        """Forget the first passes of a sealed point; where this host may not delete, they go with the point.
+
+        Return False when that failed: the point is whole all the same, and the journal still names it.
+        """
+        try:
+            if self._config.host_may_delete:
+                self.repository.forget(snapshots)
+        except RestauraError as error:
+            self.host.log.event("first pass not forgotten", "warning", store=self.name, error=str(error))
+            return False
+        return True
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SMALL_BYTES = 16 << 20
 SPACE_CHECK_BYTES = 64 << 20
 CHUNK = 1 << 18
+# The kind of snapshots that are none of a point's: a tree as it moved, for reading only what changed when it stands.
+MOVING = "moving"
 
 
 class ResticPointWriter:
@@ -39,6 +41,7 @@ class ResticPointWriter:
         self.folder = self._stack.enter_context(store.host.spool(f"restic-{store.name}"))
         self._lock = threading.Lock()
         self._small: list[StoredArtifact] = []
+        self._passes: list[str] = []
         self._indexes: dict[str, Index] = {}
         self._running: set[_StreamWriter] = set()
 
@@ -49,14 +52,20 @@ class ResticPointWriter:
             self._running.add(writer)
         return writer
 
-    def tree(self, component: str, artifact: Tree) -> StoredArtifact:
+    def first_pass(self, component: str, artifact: Tree, watch: Callable[[], None]) -> None:
+        """Store a tree as it moves, as a snapshot that is the parent of the next one and goes before the point is."""
+        if paths := cover(artifact.base, artifact.index):
+            snapshot = self._backup(MOVING, artifact.base, paths, component, artifact.name, watch)
+            with self._lock:
+                self._parents[component, artifact.name] = snapshot
+                self._passes.append(snapshot)
+
+    def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
         """Store the entries of a tree's index as one snapshot, next to nothing when there is nothing to store."""
         paths = cover(artifact.base, artifact.index)
         stored = {}
         if paths:
-            snapshot = self._backup(
-                "tree", artifact.base, paths, component, artifact.name, self._parents.get((component, artifact.name))
-            )
+            snapshot = self._backup("tree", artifact.base, paths, component, artifact.name, watch)
             stored = {"snapshot": snapshot}
             with self._lock:
                 self._indexes[snapshot] = artifact.index
@@ -83,7 +92,10 @@ class ResticPointWriter:
         if self._small:
             manifest = self._store_small(manifest)
         point = self._store.seal(manifest, self._tags)
-        self._end()
+        if self._store.forget_passes(self._passes):
+            self._end()
+        else:
+            self._close()
         return point
 
     def abort(self) -> None:
@@ -128,15 +140,25 @@ class ResticPointWriter:
         paths: list[str],
         component: str = "",
         artifact: str = "",
-        parent: str | None = None,
+        watch: Callable[[], None] = lambda: None,
     ) -> str:
+        def watched() -> None:
+            self._store.need_space()
+            watch()
+
         self.need_space()
         tags = tag_list(self._tags, kind, component, artifact)
         with self._store.host.spool("names") as folder:
             names = folder / "names"
             names.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
             return self._store.repository.backup_paths(
-                names, base, self._tags["host"], tags, parent, self._store.need_space
+                names,
+                base,
+                self._tags["host"],
+                tags,
+                self._parents.get((component, artifact)),
+                watched,
+                moving=kind == MOVING,
             )
 
     def _store_small(self, manifest: Manifest) -> Manifest:

@@ -6,6 +6,7 @@ Every path of an entry is relative to the tree's base. Bytes of a name that are 
 
 from restaura.trees.applying import Applied, apply
 from restaura.trees.compare import differences, fingerprint, fingerprint_parts
+from restaura.trees.copying import Copy, can_clone, located
 from restaura.trees.index import Entry, EntryType, Index, below, merge, subset
 from restaura.trees.patterns import Selection
 from restaura.trees.scanning import flush, scan
@@ -13,16 +14,19 @@ from restaura.trees.settling import settle
 
 __all__ = [
     "Applied",
+    "Copy",
     "Entry",
     "EntryType",
     "Index",
     "Selection",
     "apply",
     "below",
+    "can_clone",
     "differences",
     "fingerprint",
     "fingerprint_parts",
     "flush",
+    "located",
     "merge",
     "scan",
     "settle",

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from restaura.mounts import mounts
 from restaura.point import Depth
 from restaura.trees.index import Entry, EntryType, Index, above
 from restaura.trees.patterns import Selection
@@ -72,6 +73,16 @@ def acl_entries(value: bytes) -> list[tuple[int, int, int]]:
     return list(struct.iter_unpack("<HHI", value[4:])) if len(value) % 8 == 4 else []
 
 
+def untold_devices() -> set[int]:
+    """Return the devices (st_dev) of file systems in memory: a write through a mapping shows in no time of theirs."""
+    found = set()
+    for mount in mounts():
+        if mount.kind in ("tmpfs", "ramfs"):
+            major, minor = mount.device.split(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return found
+
+
 def is_racy(entry: Entry, started_ns: int) -> bool:
     """Whether the entry may have changed after it was read without its times telling."""
     return entry.ctime_ns >= started_ns - TICK_NS
@@ -101,6 +112,7 @@ class _Walk:
         self.entries: dict[str, Entry] = {}
         self.unreadable: dict[str, str] = {}
         self._selection, self._known, self._known_started = selection, known, known_started
+        self._untold = untold_devices()
         self._depth, self._boundaries, self._on_file, self._pool = depth, boundaries, on_file, pool
         self._hashing: deque[tuple[Entry, Future[str]]] = deque()
         self._stack: list[_Frame] = []
@@ -163,7 +175,8 @@ class _Walk:
     def _file(self, fd: int, name: str, path: str, found: os.stat_result) -> None:
         entry = _entry(fd, name, path, found)
         known = self._known.get(path)
-        if known is not None and _same(entry, known) and not is_racy(known, self._known_started):
+        told = known is not None and entry.device not in self._untold and not is_racy(known, self._known_started)
+        if known is not None and told and _same(entry, known):
             if known.sha256 or self._depth == "catalog":
                 self._record(replace(entry, sha256=known.sha256 if self._depth == "content" else ""))
                 return
@@ -235,10 +248,10 @@ def scan(
 ) -> Index:
     """Return the index of `roots` (relative to `base`, none inside another) and the directories above them.
 
-    A file's SHA-256 is taken from `previous` when size, times, inode and device are equal; depth `catalog` reads no
-    content. `boundaries` are directories that are recorded but not entered. `on_file` is called with every file that
-    is not known from `previous`, and its first 16 bytes; when it returns False, the file is left out. A root that is
-    not there has no entry; what cannot be read is in `unreadable`.
+    A file's SHA-256 is taken from `previous` when size, times, inode and device are equal, and times tell there; depth
+    `catalog` reads no content. `boundaries` are directories that are recorded but not entered. `on_file` is called with
+    every file that is not known from `previous`, and its first 16 bytes; when it returns False, the file is left out. A
+    root that is not there has no entry; what cannot be read is in `unreadable`.
     """
     started = time.time_ns()
     known = {one.path: one for one in previous.entries if one.type == "file"} if previous else {}

@@ -3,7 +3,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,15 @@ READ_BACK_BYTES = 16 << 30
 _CHUNK = 1 << 18
 
 
-def settle(index: Index, base: Path, stored_entries: "Iterable[StoredEntry]", read_file: ReadFile) -> Index:
+def settle(
+    index: Index,
+    base: Path,
+    stored_entries: "Iterable[StoredEntry]",
+    read_file: ReadFile,
+    *,
+    still: bool = False,
+    doubtful: Collection[str] = (),
+) -> Index:
     """Return the index of what a store holds, of a tree that was scanned into `index` and then copied from `base`.
 
     An entry is whole when all that the store tells of it is as scanned, and it was not touched since or its stored
@@ -32,8 +40,11 @@ def settle(index: Index, base: Path, stored_entries: "Iterable[StoredEntry]", re
     live file's, or one a beginning of the other (a log that grew), it is `changed`, else `torn`. What is neither in
     the store nor on the disk any more has `vanished`; what appeared after the scan is added. Raises StoreError when
     the store left out something that stood there untouched.
+
+    A tree that stood `still` from scan to copy is untouched by definition, and what stands at `base` by now is of no
+    interest. `doubtful` are files of it whose times vouch for nothing: their stored content is hashed.
     """
-    return _Settling(index, base, read_file).settle({one.path: one for one in stored_entries})
+    return _Settling(index, base, read_file, still, doubtful).settle({one.path: one for one in stored_entries})
 
 
 @dataclass
@@ -47,8 +58,9 @@ class _Content:
 
 
 class _Settling:
-    def __init__(self, index: Index, base: Path, read_file: ReadFile) -> None:
+    def __init__(self, index: Index, base: Path, read_file: ReadFile, still: bool, doubtful: Collection[str]) -> None:
         self._index, self._base, self._read_file = index, base, read_file
+        self._still, self._doubtful = still, frozenset(doubtful)
         self._left_files, self._left_bytes = READ_BACK_FILES, READ_BACK_BYTES
         self._entries: list[Entry] = []
         self._vanished = list(index.vanished)
@@ -62,8 +74,8 @@ class _Settling:
             kept = stored.pop(entry.path, None)
             untouched = self._untouched(entry)
             if kept is None:
-                # The index itself holds all there is to know of a directory or a socket.
-                if entry.type in ("dir", "socket"):
+                # The index itself holds all there is to know of these.
+                if entry.type in ("dir", "socket", "char", "block"):
                     self._indexed_only(entry, untouched)
                 elif untouched:
                     missed.append(entry.path)
@@ -84,6 +96,8 @@ class _Settling:
         return replace(self._index, entries=entries, vanished=self._vanished, changed=self._changed, torn=self._torn)
 
     def _untouched(self, entry: Entry) -> bool:
+        if self._still:
+            return True
         try:
             now = os.lstat(self._base / entry.path)
         except OSError:
@@ -109,7 +123,7 @@ class _Settling:
             if not (sure and untouched):
                 self._changed.append(entry.path)
             return
-        if told and untouched and (kept.sha256 or not is_racy(entry, self._index.started_ns)):
+        if told and untouched and (kept.sha256 or not self._unsure(entry)):
             self._entries.append(entry)
             return
         content = self._content(entry, kept)
@@ -125,11 +139,15 @@ class _Settling:
         elif not (told and untouched and (as_scanned or not entry.sha256)):
             self._changed.append(entry.path)
 
+    def _unsure(self, entry: Entry) -> bool:
+        """Whether the content may be another though all times are the same."""
+        return entry.path in self._doubtful if self._still else is_racy(entry, self._index.started_ns)
+
     def _one_moment(self, entry: Entry, content: _Content) -> bool:
         """Whether stored content is a state that the file was in: it grew since the scan, or is the live file's."""
         if entry.sha256 and content.size >= entry.size and content.start == entry.sha256:
             return True
-        return self._live_start(entry.path, content.size) == content.sha256
+        return not self._still and self._live_start(entry.path, content.size) == content.sha256
 
     def _live_start(self, path: str, size: int) -> str:
         """Return the SHA-256 of the first `size` bytes of the live file, or nothing when it has fewer."""

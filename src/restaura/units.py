@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd units that are stopped for a while, with what depends on them, and started again."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+
+from restaura.errors import RestauraError, SourceError
+from restaura.process import run
+
+START_SECONDS = 120
+STOP_SECONDS = 120
+# What systemd stops together with a unit (systemd.unit(5), "Mapping of unit properties to their inverses").
+_STOPPED_TOO = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+_RUNS = ("active", "reloading", "refreshing", "activating")
+
+
+def missing(units: Iterable[str]) -> list[str]:
+    """Return those of `units` that systemd does not know; all of them where there is no systemd."""
+    return [one for one in units if _show(one).get("LoadState") in (None, "not-found")]
+
+
+def running(units: Iterable[str]) -> list[str]:
+    """Return those of `units` that run, and what runs and would be stopped with them."""
+    found: list[str] = []
+    left = list(units)
+    while left:
+        shown = _show(left.pop(0))
+        name = shown.get("Id", "")
+        if shown.get("ActiveState") in _RUNS and name not in found:
+            found.append(name)
+            left += [one for key in _STOPPED_TOO for one in shown.get(key, "").split()]
+    return found
+
+
+def stop(units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
+    """Stop `units`; SourceError when one still runs after `seconds`."""
+    if not units:
+        return
+    try:
+        run(["systemctl", "stop", *units], timeout=seconds)
+    except RestauraError as error:
+        raise SourceError(f"cannot be stopped: {error.what}", where=", ".join(units), fix=_look(units)) from error
+    if left := [one for one in units if _show(one).get("ActiveState") in _RUNS]:
+        raise SourceError("still runs after it was stopped", where=", ".join(left), fix=_look(left))
+
+
+def start(units: Sequence[str]) -> None:
+    """Start `units`, which may run already; SourceError when one does not start."""
+    if not units:
+        return
+    try:
+        run(["systemctl", "start", *units], timeout=START_SECONDS)
+    except RestauraError as error:
+        what = f"was stopped for a copy or a swap and does not start again: {error.what}"
+        raise SourceError(what, where=", ".join(units), fix=_look(units)) from error
+    confirm(units)
+
+
+def confirm(units: Sequence[str]) -> None:
+    """Raise SourceError when one of `units` failed after it was started again."""
+    if failed := [one for one in units if _show(one).get("ActiveState") == "failed"]:
+        what = "was stopped for a copy or a swap, was started again, and failed"
+        raise SourceError(what, where=", ".join(failed), fix=_look(failed))
+
+
+def _show(unit: str) -> dict[str, str]:
+    """Return what systemd says of a unit; nothing where there is no systemd."""
+    if not shutil.which("systemctl"):
+        return {}
+    names = ",".join(("Id", "LoadState", "ActiveState", *_STOPPED_TOO))
+    code, out, _ = run(["systemctl", "show", f"--property={names}", "--", unit], accept=range(256))
+    return dict(line.split("=", 1) for line in out.decode().splitlines() if "=" in line) if code == 0 else {}
+
+
+def _look(units: Sequence[str]) -> str:
+    return f"systemctl status {' '.join(units)}"

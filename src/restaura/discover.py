@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host that nobody described holds: its configuration, its application trees, its running Postgres clusters.
+"""What a first setup declares on a host that nobody described: components, a plan, and why each is as it is.
 
-The declaration stays the same while the host's disks, users and running servers do, so that setup run twice changes
-nothing: what is left out is named by patterns, not by what happens to be there. Only three things are left out of the
-trees: caches and toolchains that their own tools bring back, the data of container engines, and the data of database
-servers that run, which cannot be copied as files. Each that is there is told in `notes`, with its size.
+What holds data is found by the audit's own finders. Configuration and application trees are taken as files, servers
+by the source of their kind. Three things are left out of the trees: caches and toolchains that their own tools bring
+back, the data of container engines, and the data of database servers that run, which cannot be copied as files. Each
+that is there is told in `notes`, with its size; so is what no component protects.
 """
 
 import contextlib
+import dataclasses
 import glob
-import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +18,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from restaura.config.schema import NAME
+from restaura.audit.coverage import PROJECTS, below, covered, told
+from restaura.audit.holders import Finder
+from restaura.audit.holders_docker import Container, Engine, is_anonymous
+from restaura.audit.holders_host import Machine
+from restaura.audit.looking import Look
+from restaura.audit.model import Holder
+from restaura.config import load
+from restaura.config.schema import Plan, Retention
 from restaura.errors import SpaceError
-from restaura.output import size
+from restaura.output import printable, size
 from restaura.paths import Paths
+from restaura.sources import registry
 
 APPLICATIONS = ("srv", "opt", "var/www", "home", "root", "usr/local")
 HOMES = ("root", "home/*")
@@ -41,15 +48,18 @@ CACHES = (
     "go/pkg/mod",
     ".ansible/tmp",
 )
+CACHE = "a cache or toolchain that its own tool brings back"
 ENGINES = (".local/share/docker", ".local/share/containers")
-# A file that stands at the top of a server's data directory: Postgres, MySQL and MariaDB, MongoDB.
-DATA_MARKERS = {"PG_VERSION", "ibdata1", "WiredTiger"}
+ENGINE = "a container engine's data; its volumes are told of one by one"
+# Holders that are files, whether anything runs on them or not.
+FILES = ("tree", "sqlite", "grafana", "compose_project", "supabase")
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found. `components` is the `components` section of a declaration; all sizes are bytes on disk.
+    """What was found. `components` and `plans` are those sections of a declaration; all sizes are bytes on disk.
 
+    `decisions` says by a component's name, or `plan NAME`, why it is declared as it is: one line of plain text each.
     `bytes` is what a first copy would take at most, `free` what is free where it would go, `stored` what the store
     there already holds, `largest` the biggest paths, biggest first; `notes` say what is not protected, and why.
     """
@@ -57,6 +67,8 @@ class Discovery:
     components: dict[str, list[dict[str, Any]]]
     bytes: int
     free: int
+    plans: list[dict[str, Any]] = field(default_factory=list)
+    decisions: dict[str, str] = field(default_factory=dict)
     stored: int = 0
     largest: list[tuple[str, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,34 +91,187 @@ class Discovery:
 def discover(paths: Paths, stores: Sequence[Path] = ()) -> Discovery:
     """Look at this host, and change nothing. `stores` are the directories of local stores; empty: the default one."""
     stores = stores or (paths.root / STORE,)
+    finder = Finder(Machine(Look(paths.root)), [str(one) for one in (*paths.own(), *stores)])
+    holders = finder.holders()
+    made = _Declared(str(paths.root).rstrip("/"), holders)
+    for engine in finder.engines:
+        if engine.own and engine.answers:
+            made.volumes(engine)
     scan = _Scan([*paths.own(), *stores])
-    clusters, data, notes = _clusters(paths)
-    for path, why in data.items():
-        scan.leave_out(path, why)
+    for one in finder.engines:
+        scan.leave_out(paths.root / one.data_root.lstrip("/"), ENGINE)
     scan.leave_out_patterns(paths)
-    roots = [paths.root / one for one in APPLICATIONS if _holds_something(paths.root / one)]
-    files: list[dict[str, Any]] = []
-    if (paths.root / "etc").is_dir():
-        files.append({"name": "system", "paths": [str(paths.root / "etc")], "secret": True})
-        scan.tree(paths.root / "etc")
-    for root in roots:
-        scan.tree(root)
-    if roots:
-        exclude = [one for one in scan.patterns if any(one.startswith(f"{root}/") for root in map(str, roots))]
-        # A kit beside the backups it opens would be found by whoever finds them.
-        exclude.append("recovery_kits/")
-        files.append({"name": "applications", "paths": [str(root) for root in roots], "exclude": exclude})
-    for path in data:
+    for path, why in made.left_out():
+        scan.leave_out(path, why)
+    made.files(paths, scan)
+    for path in made.servers:
         scan.sizes[str(path)] += _size(path)
-    found = {"files": files, "postgres": clusters}
     return Discovery(
-        components={kind: ones for kind, ones in found.items() if ones},
+        components={kind: ones for kind, ones in made.components.items() if ones},
+        plans=[_plan()],
+        decisions={**made.decisions, "plan daily": PLAN},
         bytes=sum(scan.sizes.values()),
         free=min(shutil.disk_usage(_existing(one)).free for one in stores),
         stored=sum(_size(one) for one in stores),
         largest=[(path, count) for path, count in scan.sizes.most_common(LARGEST) if count],
-        notes=notes + scan.notes,
+        notes=[printable(one) for one in (*scan.notes, *made.notes, *made.unprotected(paths.root))],
     )
+
+
+PLAN = (
+    "Everything, every night, at a minute drawn from the host's name. Kept: the last 3, one for each of 7 days, of 4 "
+    "weeks and of 6 months. One restore a week proves it, and all that is stored is read again within 30 days."
+)
+STOPPED = (
+    "the containers that write are stopped for the moment in which what changed is copied, and started again. "
+    "`hold: pause` only freezes them, as a power cut would leave their data."
+)
+
+
+def _plan() -> dict[str, Any]:
+    """Return a plan with its defaults written out, so that a person sees what there is to change."""
+    fields = {one.name: one.default for one in dataclasses.fields(Plan)}
+    kept = {name: value for name, value in dataclasses.asdict(Retention()).items() if value}
+    return {
+        "name": "daily",
+        "schedule": fields["schedule"],
+        "retention": kept,
+        "drill": fields["drill"],
+        "verify": fields["verify"],
+    }
+
+
+class _Declared:
+    """The components that are made of what was found."""
+
+    def __init__(self, root: str, holders: Sequence[Holder]) -> None:
+        self._root, self._holders = root, holders
+        self.components: dict[str, list[dict[str, Any]]] = {"files": []}
+        self.decisions: dict[str, str] = {}
+        self.notes: list[str] = []
+        # Directories of servers that components of another kind than files protect.
+        self.servers: list[Path] = []
+        self._protected: dict[str, str] = {}
+        # What containers of declared projects mount: taken with these, while nothing writes to it.
+        self._binds: set[str] = set()
+        for one in holders:
+            if one.kind == "postgres" and one.running and one.component:
+                where = f"container {one.container}" if one.container else f"cluster {one.name}"
+                self._add("postgres", one, f"Postgres {one.version} in {where}: every database, and the roles.")
+
+    def _add(self, kind: str, holder: Holder, why: str) -> None:
+        component = dict(holder.component)
+        self._declare(kind, component, why)
+        self._protected[holder.id] = str(component["name"])
+        self.servers += [self._at(path) for path in holder.paths]
+
+    def _declare(self, kind: str, component: dict[str, Any], why: str) -> None:
+        while component["name"] in self.decisions:
+            component["name"] = f"{component['name'][:50]}-{kind}"
+        self.components.setdefault(kind, []).append(component)
+        self.decisions[component["name"]] = printable(why)
+
+    def volumes(self, engine: Engine) -> None:
+        """Declare volumes and Compose projects: in one component what one container may have to be stopped for."""
+        if "docker_volumes" not in registry():
+            return
+        known = {one.project for one in engine.containers} | {one.project for one in engine.volumes.values()}
+        for names in _together(engine.containers, self._holders):
+            inside = [one for one in self._holders if names & _names(one)]
+            taken = [one for one in inside if one.source == "docker_volumes" and one.component]
+            projects = sorted({one.project for one in taken if one.kind in PROJECTS} & known)
+            loose = {volume for one in taken if one.kind not in PROJECTS for volume in one.volumes}
+            loose -= {one.name for one in engine.volumes.values() if one.project in projects}
+            apart = {volume for one in inside if one.id in self._protected for volume in one.volumes}
+            if projects or loose:
+                self._take_volumes(taken, projects, sorted(loose), sorted(filter(_has_name, apart)))
+                self._binds |= {
+                    mounted.source for one in engine.containers if one.project in projects for mounted in one.mounts
+                }
+
+    def _take_volumes(self, taken: list[Holder], projects: list[str], volumes: list[str], apart: list[str]) -> None:
+        component = {"name": taken[0].component["name"], "projects": projects, "volumes": volumes, "exclude": apart}
+        what = f"Compose project {' and '.join(projects)}" if projects else f"Docker volume {', '.join(volumes)}"
+        dumped = f" (not {', '.join(apart)}: Postgres is dumped)" if apart else ""
+        given = {key: value for key, value in component.items() if value}
+        self._declare("docker_volumes", {**given, "hold": "stop"}, f"{what}{dumped}: {STOPPED}")
+        self.servers += [self._at(path) for one in taken if one.kind not in PROJECTS for path in one.paths]
+
+    def _at(self, path: str) -> Path:
+        return Path(f"{self._root}{path}")
+
+    def left_out(self) -> Iterator[tuple[Path, str]]:
+        """Yield the directories that are not taken as files, and why: those of servers that run, and of containers."""
+        folders = [one.paths[0] for one in self._holders if one.kind in PROJECTS and one.paths]
+        for path in sorted(self._binds):
+            if any(below(path, one) and path != one for one in folders) and self._at(path).is_dir():
+                yield self._at(path), "a container mounts it: it is taken with its Compose project"
+        for one in self._holders:
+            if one.kind in ("tree", "sqlite", "grafana", "compose_project", "docker_volume") or not one.running:
+                continue
+            # A project's folder is files; only the data directory in it is not.
+            paths = one.paths if one.kind != "supabase" else [x.where for x in one.evidence if x.kind == "directory"]
+            component = self._protected.get(one.id)
+            for path in paths:
+                if component:
+                    yield self._at(path), f"the data of {one.kind} {one.name}, which component {component} protects"
+                else:
+                    yield self._at(path), "the data of a running database server, which cannot be copied as files"
+
+    def files(self, paths: Paths, scan: "_Scan") -> None:
+        """Declare the system's configuration, the application trees, and the state of services."""
+        if (paths.root / "etc").is_dir():
+            component = {"name": "system", "paths": [str(paths.root / "etc")], "secret": True}
+            self._declare(
+                "files", component, "The system's configuration: it holds secrets, so it is always encrypted."
+            )
+            scan.tree(paths.root / "etc")
+        roots = [str(paths.root / one) for one in APPLICATIONS if _holds_something(paths.root / one)]
+        state: list[str] = []
+        for path in self._elsewhere():
+            if any(below(str(self._at(path)), one) for one in (*roots, *state)):
+                continue
+            if path != printable(path):
+                self.notes.append(f"{path} has a name that cannot be declared: rename it")
+            else:
+                (state if path.startswith("/var/") else roots).append(str(self._at(path)))
+        for name, found, why in (
+            (
+                "applications",
+                roots,
+                "Applications, homes and what was installed by hand. Caches and databases are left out.",
+            ),
+            ("state", state, "What services keep: SQLite files are copied through SQLite, while they are written to."),
+        ):
+            for root in found:
+                scan.tree(Path(root))
+            if found:
+                exclude = [one for one in scan.patterns if any(one.startswith(f"{root}/") for root in found)]
+                # A kit beside the backups it opens would be found by whoever finds them.
+                exclude += ["recovery_kits/"] if name == "applications" else []
+                self._declare("files", {"name": name, "paths": found, **({"exclude": exclude} if exclude else {})}, why)
+
+    def _elsewhere(self) -> list[str]:
+        """Return the directories that hold files of applications, those above others first."""
+        found = set()
+        for one in self._holders:
+            if one.kind in FILES:
+                for path in one.paths:
+                    above = path.rsplit("/", 1)[0]
+                    found.add(above if one.kind == "sqlite" and above.count("/") > 2 else path)
+        return sorted(found)
+
+    def unprotected(self, root: Path) -> list[str]:
+        """Say what holds data and is protected by no component that was made."""
+        declaration = {
+            "settings": {"host": "discovered"},
+            "stores": [{"name": "local", "location": "/"}],
+            "plans": [{"name": "daily"}],
+            "components": {kind: ones for kind, ones in self.components.items() if kind in registry()},
+        }
+        taken = covered(load.parse(declaration, "discovery"), self._holders, root)
+        left = [told(one) for one in self._holders if one.id not in taken]
+        return [f"{what} is not protected: {fix}" for what, fix in left]
 
 
 class _Scan:
@@ -118,24 +283,22 @@ class _Scan:
         self.patterns: list[str] = []
         self._own = {str(one) for one in own}
         self._left_out: dict[str, str] = {}
-        self._busy = _open_paths()
 
     def leave_out(self, path: Path, why: str) -> None:
         """Leave out one directory, and say so where it is met."""
         self._left_out[str(path)] = why
-        self.patterns.append(glob.escape(str(path)))
+        # What may not stand in a declaration becomes any one character.
+        pattern = glob.escape(str(path)).replace("\\", "[\\]")
+        self.patterns.append("".join(c if c.isprintable() and c != " " else "?" for c in pattern))
 
     def leave_out_patterns(self, paths: Paths) -> None:
         """Leave out caches, and the data of container engines."""
-        engine = "a container engine's data, of which no component takes care: volumes in it are not protected"
-        configured = _docker_data(paths)
-        if configured:
-            self.leave_out(configured, engine)
         for home in HOMES:
-            for names, why in ((CACHES, "a cache or toolchain that its own tool brings back"), (ENGINES, engine)):
+            for names, why in ((CACHES, CACHE), (ENGINES, ENGINE)):
                 for pattern in (f"{glob.escape(str(paths.root)).rstrip('/')}/{home}/{name}" for name in names):
                     self.patterns.append(pattern)
-                    self._left_out.update(dict.fromkeys(glob.glob(pattern), why))  # noqa: PTH207
+                    for one in glob.glob(pattern):  # noqa: PTH207
+                        self._left_out.setdefault(one, why)
 
     def tree(self, root: Path) -> None:
         """Add a tree's sizes: each path two levels below its root apart, one file system, hard links once."""
@@ -149,7 +312,7 @@ class _Scan:
                     continue
                 place = entry.path if entry.path.count("/") - str(root).rstrip("/").count("/") <= 2 else bucket
                 if entry.is_dir(follow_symlinks=False):
-                    why = self._left_out.get(entry.path) or self._server(entry.path)
+                    why = self._left_out.get(entry.path)
                     if why:
                         self.notes.append(f"{entry.path} ({size(_size(Path(entry.path)))}) is left out: {why}")
                     elif status.st_dev != device:
@@ -160,74 +323,29 @@ class _Scan:
                     seen.add(status.st_ino)
                     self.sizes[place if entry.is_dir(follow_symlinks=False) else bucket] += status.st_blocks * 512
 
-    def _server(self, directory: str) -> str:
-        """Say why a directory is the data of a database server that runs (it is at work in it); empty when not."""
-        if not any((Path(directory) / one).is_file() for one in DATA_MARKERS):
-            return ""
-        if not any(one == directory or one.startswith(f"{directory}/") for one in self._busy):
-            return ""
-        self.patterns.append(glob.escape(directory))
-        return "the data of a running database server: declare it as a component of its kind"
+
+def _has_name(volume: str) -> bool:
+    return not is_anonymous(volume)
 
 
-def _clusters(paths: Paths) -> tuple[list[dict[str, Any]], dict[Path, str], list[str]]:
-    """Find Debian's Postgres clusters: components of those that run, their data directories, notes on the others."""
-    components, data, notes = [], {}, []
-    for configuration in sorted((paths.root / "etc/postgresql").glob("*/*/postgresql.conf")):
-        version, name = configuration.parts[-3:-1]
-        cluster = f"{version}/{name}"
-        directory = _data_directory(configuration) or paths.root / "var/lib/postgresql" / version / name
-        component = f"postgres-{version}-{name}"
-        if not _serves(directory):
-            notes.append(f"Postgres cluster {cluster} is not running, and not protected")
-        elif not NAME.fullmatch(component):
-            notes.append(f"Postgres cluster {cluster!r} is not protected: declare it under a plain name")
-        else:
-            components.append({"name": component, "cluster": cluster})
-            for place in (directory, *_tablespaces(directory)):
-                data[place] = f"the data of Postgres cluster {cluster}, which component {component} protects"
-    return components, data, notes
+def _names(holder: Holder) -> set[tuple[str, str]]:
+    """Return the volumes and the project that a holder lies in."""
+    project = {("project", holder.project)} if holder.project else set()
+    return {*project, *(("volume", one) for one in holder.volumes)}
 
 
-def _data_directory(configuration: Path) -> Path | None:
-    with contextlib.suppress(OSError):
-        text = configuration.read_text(errors="surrogateescape")
-        found = re.findall(r"^\s*data_directory\s*=?\s*'((?:[^']|'')*)'", text, re.MULTILINE)
-        if found:
-            return Path(found[-1].replace("''", "'"))
-    return None
-
-
-def _serves(directory: Path) -> bool:
-    """Whether a Postgres server runs on a data directory: the process of its pid file works in it."""
-    with contextlib.suppress(OSError, IndexError):
-        process = (directory / "postmaster.pid").read_text().split()[0]
-        return Path(f"/proc/{process}/cwd").samefile(directory)
-    return False
-
-
-def _tablespaces(directory: Path) -> list[Path]:
-    with contextlib.suppress(OSError):
-        return [one.resolve() for one in sorted((directory / "pg_tblspc").iterdir()) if one.is_symlink()]
-    return []
-
-
-def _docker_data(paths: Paths) -> Path | None:
-    """Return Docker's data directory where its configuration names another than `/var/lib/docker`."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        named = json.loads((paths.root / "etc/docker/daemon.json").read_text()).get("data-root")
-        return Path(named) if isinstance(named, str) and named.startswith("/") else None
-    return None
-
-
-def _open_paths() -> set[str]:
-    """Return every path that a process works in or holds open."""
-    found = set()
-    for pattern in ("/proc/[0-9]*/cwd", "/proc/[0-9]*/fd/*"):
-        for link in glob.iglob(pattern):  # noqa: PTH207
-            with contextlib.suppress(OSError):
-                found.add(str(Path(link).readlink()))
-    return found
+def _together(containers: Sequence[Container], holders: Sequence[Holder]) -> list[set[tuple[str, str]]]:
+    """Return the sets of volumes and projects that have containers in common."""
+    used = [
+        {*((("project", one.project),) if one.project else ()), *(("volume", m.volume) for m in one.mounts if m.volume)}
+        for one in containers
+    ]
+    groups: list[set[tuple[str, str]]] = []
+    for names in filter(None, [*used, *map(_names, holders)]):
+        touched = [one for one in groups if one & names]
+        groups = [one for one in groups if one not in touched]
+        groups.append(names.union(*touched))
+    return sorted(groups, key=sorted)
 
 
 def _entries(directory: str) -> Iterator[os.DirEntry[str]]:

@@ -59,7 +59,9 @@ def told(holder: Holder) -> tuple[str, str]:
     """Say of a holder that nothing protects what it is, and what to do about it."""
     name = {"docker_volume": "Docker volume", "compose_project": "Compose project", "tree": "directory"}
     kind = name.get(holder.kind, holder.kind)
-    place = f" in {', '.join(holder.paths)}" if holder.paths and holder.paths != (holder.name,) else ""
+    # Where a volume is, is Docker's own affair.
+    plain = holder.kind == "docker_volume" or holder.paths == (holder.name,)
+    place = f" in {', '.join(holder.paths)}" if holder.paths and not plain else ""
     weight = f", {size(holder.bytes)}" if holder.bytes is not None else ""
     what = f"{kind} {holder.name}{place} ({'running' if holder.running else 'not running'}{weight})"
     if not holder.source:

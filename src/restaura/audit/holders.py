@@ -228,8 +228,8 @@ class Finder:
             draft.running, draft.version = bool(running), version
             self._by_postgres(draft)
             draft.paths = [place, *self._tablespaces(place)]
-            if draft.source and (component := component_name("postgres", version, name)):
-                draft.component = {"name": component, "cluster": f"{version}/{name}"}
+            if draft.source and _PLAIN.fullmatch(name):
+                draft.component = {"name": component_name("postgres", version, name), "cluster": f"{version}/{name}"}
 
     def _serving(self, directory: str) -> list[Evidence]:
         """Return the server that runs on a Postgres data directory as evidence."""
@@ -253,7 +253,7 @@ class Finder:
     @staticmethod
     def _told(engine: Engine, arguments: Iterable[str]) -> str:
         """Return the data directory that a command line names."""
-        found = re.search(engine.option, " ".join(arguments))
+        found = re.search(engine.option, "\0".join(arguments))
         return found[1].rstrip("/") if found and found[1].startswith("/") else ""
 
     def _servers(self, engine: Engine) -> None:
@@ -512,6 +512,8 @@ class Finder:
                 if volume.name in self._told_of and engine.own:
                     continue
                 name = volume.name if engine.own else f"{volume.name} of {engine.data_root}"
+                if docker.is_anonymous(volume.name) and not self.machine.holds_something(volume.path):
+                    continue
                 users = [one for one in engine.containers if any(m.volume == volume.name for m in one.mounts)]
                 detail = volume.remote or (
                     "anonymous" if docker.is_anonymous(volume.name) else "" if users else "no container uses it"

@@ -125,7 +125,7 @@ def _data_root(machine: Machine) -> str:
     """Return where the system's Docker keeps its data: told on its command line, in its configuration, or as usual."""
     for process in machine.processes:
         if process.program == "dockerd":
-            told = re.search(r"--data-root[= ](/\S+)", " ".join(process.arguments))
+            told = re.search(r"--data-root[\0=](/[^\0]+)", "\0".join(process.arguments))
             if told:
                 return told[1]
     configuration = _json(machine.look, "/etc/docker/daemon.json")

@@ -2,7 +2,7 @@
 """The servers that hold data: how each kind is known by program, image, port, configuration and data directory."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from restaura.audit.model import HolderKind
 
@@ -13,7 +13,7 @@ class Engine:
 
     `programs` are the names it runs under, `images` a pattern for the last part of an image's name. `folders` are
     where it keeps data unless told otherwise, `inside` the same in containers. `configs` are its configuration files
-    and `setting` finds the data directory in one, `option` in its command line. `markers` are sets of names that stand
+    and `setting` finds the data directory in one, `option` in its command line (words parted by NUL). `markers` are sets of names that stand
     together at the top of a data directory. `packages` are Debian's.
     """
 
@@ -28,7 +28,6 @@ class Engine:
     setting: str = r"(?!)"
     option: str = r"(?!)"
     packages: tuple[str, ...] = ()
-    environment: tuple[str, ...] = field(default=())
 
     def marks(self, names: frozenset[str] | set[str]) -> bool:
         """Whether a directory with these names in it is a data directory of this kind."""
@@ -59,8 +58,7 @@ ENGINES: tuple[Engine, ...] = (
         ("/var/lib/postgresql/*/*", "/var/lib/pgsql/data", "/var/lib/pgsql/*/data", "/usr/local/pgsql/data"),
         ("/var/lib/postgresql/data", "/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata"),
         (frozenset({"PG_VERSION", "global"}),),
-        option=r"(?:-D|--pgdata|-o -D)[ =]?(\S+)",
-        environment=("PGDATA", "POSTGRES_USER"),
+        option=r"(?:^|\0)(?:-D|--pgdata)[\0=]?([^\0]+)",
     ),
     Engine(
         "mysql",
@@ -72,7 +70,7 @@ ENGINES: tuple[Engine, ...] = (
         (frozenset({"ibdata1"}),),
         ("/etc/mysql/*.cnf", "/etc/mysql/*/*.cnf", "/etc/my.cnf", "/etc/my.cnf.d/*.cnf"),
         r"^\s*datadir\s*=\s*(\S+)",
-        r"--datadir=(\S+)",
+        r"--datadir=([^\0]+)",
         ("mariadb-server", "mysql-server", "default-mysql-server"),
     ),
     Engine(
@@ -85,7 +83,7 @@ ENGINES: tuple[Engine, ...] = (
         (frozenset({"WiredTiger"}),),
         ("/etc/mongod.conf", "/etc/mongodb.conf"),
         r"^\s*db[pP]ath\s*[:=]\s*[\"']?([^\s\"']+)",
-        r"--dbpath[ =](\S+)",
+        r"--dbpath[\0=]([^\0]+)",
         ("mongodb-org-server", "mongodb-server"),
     ),
     Engine(
@@ -98,7 +96,7 @@ ENGINES: tuple[Engine, ...] = (
         (frozenset({"dump.rdb"}), frozenset({"appendonlydir"}), frozenset({"appendonly.aof"})),
         ("/etc/redis/*.conf", "/etc/redis.conf", "/etc/valkey/*.conf", "/etc/keydb/*.conf"),
         r"^\s*dir\s+\"?([^\s\"]+)",
-        r"--dir (\S+)",
+        r"--dir\0([^\0]+)",
         ("redis-server", "valkey-server", "keydb-server"),
     ),
     Engine(
@@ -123,7 +121,7 @@ ENGINES: tuple[Engine, ...] = (
         (frozenset({"chunks_head", "wal"}),),
         ("/etc/default/prometheus",),
         r"--storage\.tsdb\.path[= ]\"?([^\s\"]+)",
-        r"--storage\.tsdb\.path[= ](\S+)",
+        r"--storage\.tsdb\.path[\0=]([^\0]+)",
         ("prometheus",),
     ),
     Engine(
@@ -136,7 +134,7 @@ ENGINES: tuple[Engine, ...] = (
         (frozenset({"grafana.db"}),),
         ("/etc/grafana/grafana.ini", "/etc/default/grafana-server"),
         r"^\s*(?:data|DATA_DIR)\s*=\s*(\S+)",
-        r"cfg:(?:default\.)?paths\.data=(\S+)",
+        r"cfg:(?:default\.)?paths\.data=([^\0]+)",
         ("grafana", "grafana-enterprise"),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 from restaura import catalogue, schedule
 from restaura.actions import keys as keys_action
 from restaura.actions.restore import damaged_records, kept_records
+from restaura.audit.coverage import told, unprotected
 from restaura.catalogue import Newest
 from restaura.config.schema import Config
 from restaura.errors import Exit
@@ -19,7 +20,7 @@ LATE = 2
 
 
 def status(host: Host, _options: argparse.Namespace) -> Answer:
-    """Show every component in every store; exit 3 when something is wrong (unsafe alone is not)."""
+    """Show every component in every store; exit 3 when something is wrong (unsafe, or not protected at all, is not)."""
     config, now = host.config, datetime.now(UTC)
     newest = catalogue.newest(host)
     rows = [_row(config, one, now) for one in newest]
@@ -27,6 +28,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
     orphans = {name: age(at, now) for name, at in catalogue.orphans(host).items()}
     problems = _problems(host, newest, now)
     unsafe = _unsafe(host)
+    left = [(one.id, *told(one)) for one in unprotected(config, host.paths.root)]
     text = [table(head, rows)] if rows else ["no component is protected"]
     where = [f"  {one.name}: {one.type} at {one.location}" for one in config.stores]
     text += ["", "copies are in:", *where]
@@ -34,6 +36,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
     text += [f"ORPHAN   {name} is no longer protected; its newest point is {when}" for name, when in orphans.items()]
     text += ["", *(f"PROBLEM  {what}\n         fix: {fix}" for what, fix in problems)] if problems else []
     text += ["", *(f"UNSAFE   {what}\n         fix: {fix}" for what, fix in unsafe)] if unsafe else []
+    text += ["", *(f"FOUND    not protected: {what}\n         fix: {fix}" for _, what, fix in left)] if left else []
     kept = [
         f"kept copy of {one['component']} from before restore {one['id']}: restaura undo {one['id']} --discard"
         for _, one in kept_records(host)
@@ -45,6 +48,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
         "orphans": list(orphans),
         "problems": [{"what": what, "fix": fix} for what, fix in problems],
         "unsafe": [{"what": what, "fix": fix} for what, fix in unsafe],
+        "unprotected": [{"id": name, "what": what, "fix": fix} for name, what, fix in left],
         "kept": kept,
     }
     return Answer(data, "\n".join([*text, *kept]), Exit.PARTIAL if problems else Exit.DONE)

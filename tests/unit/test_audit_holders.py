@@ -271,13 +271,14 @@ def test_moved_data_of_docker_and_that_of_users(host: MadeUpHost) -> None:
     host.put("/srv/docker/overlay2/layer/srv/app.db", SQLITE)
     host.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n")
     host.put("/home/ana/.local/share/docker/volumes/hers/_data/x")
-    host.put("/srv/engine two/volumes/told/_data/x")
     assert list(found(host)) == [
         "docker_volume:hers of /home/ana/.local/share/docker",
         "docker_volume:moved",
     ]
+    host.put("/srv/engine two/volumes/told/_data/x")
     host.process(9, "/usr/bin/dockerd", "--data-root", "/srv/engine two")
     assert "docker_volume:told" in found(host)
+    assert "tree:/srv/engine two" not in found(host)
     assert found(host)["docker_volume:hers of /home/ana/.local/share/docker"].source == ""
 
 

@@ -13,8 +13,8 @@ class Engine:
 
     `programs` are the names it runs under, `images` a pattern for the last part of an image's name. `folders` are
     where it keeps data unless told otherwise, `inside` the same in containers. `configs` are its configuration files
-    and `setting` finds the data directory in one, `option` in its command line (words parted by NUL). `markers` are sets of names that stand
-    together at the top of a data directory. `packages` are Debian's.
+    and `setting` finds the data directory in one, `option` in its command line (words parted by NUL). `markers` are
+    sets of names that stand together at the top of a data directory. `packages` are Debian's.
     """
 
     kind: HolderKind

@@ -36,6 +36,13 @@ class Row:
     good: bool
     bytes: int
     seconds: float
+    stop_seconds: float = 0.0
+
+    @property
+    def how(self) -> str:
+        """The consistency for people, with the time that services or containers were stopped for it."""
+        stopped = f" {self.stop_seconds:.1f} s" if self.consistency == "stopped" and self.stop_seconds else ""
+        return (self.consistency or "") + stopped
 
 
 @dataclass
@@ -164,6 +171,7 @@ def _rows(store: str, point: StoredPoint) -> list[Row]:
                     verdict.good,
                     record.bytes,
                     record.seconds,
+                    record.stop_seconds,
                 )
             )
     return rows

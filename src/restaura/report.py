@@ -135,6 +135,11 @@ def write_metrics(host: Host) -> None:
         [(labels, one.proven_at.timestamp()) for labels, one in keyed if one.proven_at],
     )
     metric("bytes", "Bytes of the newest good point.", [(labels, one.bytes) for labels, one in keyed])
+    metric(
+        "stop_seconds",
+        "Seconds that services or containers were stopped for the newest point.",
+        [(labels, one.last.stop_seconds) for labels, one in keyed if one.last],
+    )
     metric("points", "Points that hold the component.", [(labels, one.points) for labels, one in keyed])
     text = "\n".join(lines) + "\n"
     targets = [host.paths.metrics]

@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import subprocess
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,13 @@ def systemctl(*arguments: str) -> str:
 
 def active(unit: str = NAME) -> bool:
     return systemctl("is-active", unit) == "active"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory on a disk: in memory, where pytest's may be, times do not tell of writes through a mapping."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="restaura-held-") as path:
+        yield Path(path)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def list_points(host: Host, options: argparse.Namespace) -> Answer:
             row.store,
             row.state,
             row.proof,
-            row.consistency or "-",
+            row.how or "-",
             size(row.bytes),
             f"{row.seconds:.1f}",
         ]
@@ -95,6 +95,7 @@ def show_point(host: Host, options: argparse.Namespace) -> Answer:
             verdict = standing(point, component.name)
             proof = verdict.proof if verdict else "-"
             how = f"{component.state}, {proof}, {component.consistency or '-'}, {size(component.bytes)}"
+            how += f", stopped for {component.stop_seconds:.1f} s" if component.stop_seconds else ""
             text.append(f"  {component.name}: {how}")
             text += [
                 f"    {artifact.name}  {size(artifact.bytes)}  sha256 {artifact.sha256}"

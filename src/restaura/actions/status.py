@@ -63,7 +63,7 @@ def _row(config: Config, one: Newest, now: datetime) -> list[str]:
         size(one.last.bytes) if one.last else "-",
         f"{one.last.seconds:.1f}" if one.last else "-",
         PROOF[one.last.proof] if one.last else "-",
-        (one.last.consistency or one.last.state) if one.last else "-",
+        (one.last.how or one.last.state) if one.last else "-",
         age(one.good_at, now) if one.good_at else "NEVER",
         f"{due:%Y-%m-%d %H:%M}" if due else "never",
     ]

@@ -57,6 +57,19 @@ def asked(one: System, answer: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def test_a_script_of_somebody_else_is_kept(one: System) -> None:
+    script = one.root / "usr/local/sbin/backup_all.sh"
+    ours = script.read_text()
+    script.write_text("#!/bin/sh\npg_dumpall > /srv/dump.sql\n")
+    one.configure()
+    kept = list(script.parent.glob("backup_all.sh.replaced-*"))
+    assert [path.read_text() for path in kept] == ["#!/bin/sh\npg_dumpall > /srv/dump.sql\n"]
+    assert script.read_text() == ours
+    script.write_text(f"{ours}# edited\n")
+    one.configure()
+    assert (script.read_text(), list(script.parent.glob("backup_all.sh.*"))) == (ours, kept)
+
+
 def test_every_plan_is_run_or_those_with_a_kind_of_source(one: System) -> None:
     for which in (("--all",), ("--source", "files", "--check")):
         answer = one.run("run", *which)

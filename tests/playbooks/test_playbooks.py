@@ -105,6 +105,7 @@ def test_the_kit_is_kept_beside_the_inventory_encrypted(first: Play, site: Site,
     assert kit.stat().st_mode & 0o777 == 0o600
     opened = VaultLib([("default", VaultSecret(b"vault password"))]).decrypt(kit.read_bytes())
     assert PASSWORD in opened.decode()
+    assert (kit.parent / f"{host.name}.md").read_text() == sh(host, "cat /etc/restaura/RUNBOOK.md")
 
 
 def test_a_second_setup_changes_nothing(first: Play, site: Site, host: hosts.Host) -> None:

@@ -321,8 +321,8 @@ def _by_hand(config: Config, first: Store) -> str:
     return "\n\n".join(parts)
 
 
-def _trees(config: Config, plan: Plan) -> list[str]:
-    return [one.name for one in config.plan_components(plan) if config.kinds[one.name] == "files"]
+def _of_kind(config: Config, plan: Plan, kind: str) -> list[str]:
+    return [one.name for one in config.plan_components(plan) if config.kinds[one.name] == kind]
 
 
 def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
@@ -344,8 +344,11 @@ def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
     tags = f"kind=manifest,host={config.settings.host},plan={plan.name}"
     newest = "max(tag for one in json.load(sys.stdin) for tag in one['tags'] if tag.startswith('point='))"
     point = f'point=$(restic snapshots --json --tag {tags} | python3 -c "import json, sys; print({newest})")'
-    found = [f"The newest point of plan `{plan.name}`. All snapshots: `restic snapshots`.", _sh(*lines, point)]
-    for name in _trees(config, plan):
+    found = [
+        f"The newest point of plan `{plan.name}`; all that it holds: `restic snapshots --tag $point`.",
+        _sh(*lines, point),
+    ]
+    for name in _of_kind(config, plan, "files"):
         tree, copies = (f'--tag "$point,component={name},artifact={one}"' for one in (TREE, COPIES))
         restore = f"restic restore latest --target /root/by-hand-{store.name}/{name}"
         there = f"restic snapshots --json {copies} | grep -q short_id"
@@ -383,10 +386,14 @@ def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
         "find . -name '*.zst' -print0 | xargs -0r zstd -q -d -k -f",
     ]
     found = [f"The newest point of plan `{plan.name}`, opened in `{hand}`:", _sh(*lines)]
-    for name in _trees(config, plan):
+    for name in _of_kind(config, plan, "files"):
         unpack = f"tar -xp --xattrs --acls --sparse --numeric-owner -C {hand}/{name}/files -f {hand}/{name}"
         copies = f"if [ -e {hand}/{name}/{COPIES}.tar ]; then {unpack}/{COPIES}.tar; fi"
         found.append(_sh(f"mkdir -p {hand}/{name}/files", f"{unpack}/{TREE}.tar", copies))
+    for name in _of_kind(config, plan, "postgres"):
+        dump = f"pg_restore -d DATABASE {hand}/{name}/databases/DATABASE.dump"
+        roles = f"psql -f {hand}/{name}/globals.sql postgres"
+        found.append(f"`{name}`: roles with `{roles}`, then for each database `createdb DATABASE`, `{dump}`.")
     return found
 
 

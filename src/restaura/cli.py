@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from restaura import CONTRACT, __version__
+from restaura.audit.texts import LANGUAGES
 from restaura.errors import ConfigError, Exit, RestauraError
 from restaura.host import Host
 from restaura.output import Answer, lines
@@ -254,6 +255,22 @@ def parser() -> Parser:
     one.add_argument("point", help="the point's id")
     one.add_argument("component", help="the component's name")
     one.add_argument("--check", action="store_true", help="change nothing")
+
+    one = verb(
+        "audit",
+        "Show what on this host holds data, how it is backed up, and what nobody backs up. Changes nothing.",
+        "restaura audit",
+        "restaura audit --json",
+        "restaura audit --fail-on critical",
+        root=False,
+    )
+    one.add_argument("--language", choices=sorted(LANGUAGES), default="en", help="the report's language")
+    one.add_argument(
+        "--fail-on",
+        choices=("warning", "critical", "never"),
+        default="warning",
+        help="the least status that is told by the exit code (3 WARNING, 7 CRITICAL); default: warning",
+    )
 
     verb("doctor", "Check what a run needs and name what is missing, with the fix.", "restaura doctor")
 

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     LOCKED = 4
     NO_POINT = 5
     MISMATCH = 6
+    UNPROTECTED = 7
 
 
 class RestauraError(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tools.generate import markdown, options, roles
+from tools.generate import audit, markdown, options, roles
 
 ROOT = roles.ROOT
 HEADER = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
@@ -37,6 +37,7 @@ def generated() -> dict[Path, str]:
     files = {
         "docs/reference/configuration.md": markdown.reference(),
         "docs/reference/schema.json": json.dumps(options.json_schema(), indent=2) + "\n",
+        "docs/reference/audit.json": json.dumps(audit.json_schema(), indent=2) + "\n",
         "plugins/module_utils/declaration.py": _python(
             f'{HEADER}"""The argument spec of a whole declaration. {WRITTEN}"""\n\n'
             f"from typing import Any\n\nSPEC: dict[str, Any] = {options.module_spec(declaration)!r}\n"

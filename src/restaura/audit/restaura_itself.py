@@ -70,12 +70,16 @@ def _protection(config: Config, plan: Plan, component: Component, rows: list[Row
 def takes(kind: str, component: Component) -> tuple[Take, ...]:
     """Return what a component takes."""
     if kind == "postgres":
-        container = str(getattr(component, "container", "") or "")
-        return (Take("postgres", "", container),) if container else (Take("postgres"),)
+        where = next(
+            (str(one) for name in ("container", "cluster", "host") if (one := getattr(component, name, ""))), ""
+        )
+        return tuple(Take("postgres", name, where) for name in getattr(component, "databases", ()) or ("",))
     found = [Take("path", str(one).rstrip("/") or "/") for one in getattr(component, "paths", ())]
-    found += [Take("docker_volume", str(one)) for one in getattr(component, "volumes", ()) or ()]
-    if project := getattr(component, "project", ""):
+    found += [Take("docker_volume", str(one)) for one in getattr(component, "volumes", ())]
+    for project in getattr(component, "projects", ()):
         found += [Take("compose_project", str(project)), Take("docker_volume", "", "", str(project))]
+    if getattr(component, "all", False):
+        found += [Take("compose_project"), Take("docker_volume")]
     return tuple(found)
 
 

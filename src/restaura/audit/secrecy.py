@@ -4,6 +4,7 @@
 What is found is kept here only to be struck out of everything that an audit says (`Secrets.mask`).
 """
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,7 @@ MASK = "***"
 # A value that is no secret itself: a variable, what a command prints, a file's name, an empty one.
 NOT = r"(?![\"']?(?:\$|`|/|~|\*|<|%[a-z]|\{\{|[\"']?(?:\s|$)))"
 VALUE = r"(?:\"([^\"\n]+)\"|'([^'\n]+)'|([^\s\"';&|)]+))"
-NAME = (
-    r"[A-Za-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwd|_pass|pgpass|_pwd|secret|token|api_?key|access_key|credential)"
-)
+NAME = r"[A-Za-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwd|_pass|pgpass|_pwd|secret|token|api_?key|access_key)"
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----()")),
     ("password_in_url", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:(?!\$|\*)([^\s@/\"']+)@", re.IGNORECASE)),
@@ -99,12 +98,19 @@ class Secrets:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+# Fields that hold codes of ours, and never a word that was read.
+CODES = {"kind", "code", "severity", "term", "status", "detail", "source", "idle"}
+
+
 def everywhere(change: Callable[[str], str], value: Any) -> Any:
-    """Return nested lists, tuples and dicts with every string in them changed."""
+    """Return nested lists, tuples, dicts and dataclasses with every string in them changed, but for keys and codes."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {everywhere(change, key): everywhere(change, one) for key, one in value.items()}
+        return {key: everywhere(change, one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(everywhere(change, one) for one in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [one.name for one in dataclasses.fields(value) if one.name not in CODES]
+        return dataclasses.replace(value, **{name: everywhere(change, getattr(value, name)) for name in names})
     return value

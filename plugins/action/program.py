@@ -30,7 +30,8 @@ class ActionModule(ActionBase):
         """Run the module with the program that is there, or else with one that is carried to the host."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         own = build(Path(constants.DEFAULT_LOCAL_TMP))
-        own_version = self._task.resolved_action in OWN_VERSION or self._task.check_mode
+        asked = self._task.args.get("gather") or []
+        own_version = self._task.resolved_action in OWN_VERSION or self._task.check_mode or "discovery" in asked
         there: dict[str, Any] = {
             "program": f"{VERSIONS}/{own.name}",
             "program_sha256": hashlib.sha256(own.read_bytes()).hexdigest(),

@@ -13,13 +13,6 @@ description:
 extends_documentation_fragment:
   - restaura.stack.program
   - restaura.stack.declaration
-options:
-  discover:
-    description:
-      - Whether every kind of component whose list is empty gets what C(restaura discover) finds on the host.
-      - A first setup stops when that needs more than half of the free space.
-    type: bool
-    default: false
 attributes:
   check_mode:
     support: full
@@ -58,7 +51,7 @@ changes:
       after: 0600, owner 0:0
       said: mode and owner of key /etc/restaura/keys/manifest.key were 0644, owner 0:0, and are 0600, root again
 components:
-  description: Names of the components that are declared, with those that were discovered.
+  description: Names of the components that are declared.
   returned: success
   type: list
   elements: str
@@ -73,10 +66,6 @@ told:
   type: list
   elements: str
   sample: [/etc/cron.d/restaura had been deleted and was written again]
-discovered:
-  description: What C(restaura discover) answered.
-  returned: when O(discover=true)
-  type: dict
 unprotected:
   description: Components that were protected before and are no longer declared.
   returned: success
@@ -95,16 +84,10 @@ from ansible_collections.restaura.stack.plugins.module_utils.program import PROG
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**SPEC, "discover": {"type": "bool", "default": False}, **PROGRAM_OPTION},
+        argument_spec={**SPEC, **PROGRAM_OPTION},
         supports_check_mode=True,
     )
     declaration = {name: _given(module.params[name]) for name in SPEC if module.params[name] is not None}
-    found: dict[str, Any] = {}
-    if module.params["discover"]:
-        found = _discover(module)
-        declared = declaration.setdefault("components", {})
-        for kind, components in found["components"].items():
-            declared[kind] = declared.get(kind) or components
     check = ["--check"] if module.check_mode else []
     answer = call(module, "configure", *check, given=json.dumps(declaration))
     for warning in answer["warnings"]:
@@ -118,7 +101,6 @@ def main() -> None:
         told=[one["said"] for one in answer["changes"]] + answer["warnings"],
         components=names,
         diff=[_diff(one) for one in answer["changes"]],
-        **({"discovered": found} if found else {}),
     )
 
 
@@ -127,11 +109,6 @@ def _given(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _given(one) for key, one in value.items() if one is not None}
     return [_given(one) for one in value] if isinstance(value, list) else value
-
-
-def _discover(module: AnsibleModule) -> dict[str, Any]:
-    answer = call(module, "discover")
-    return {key: value for key, value in answer.items() if key not in {"contract", "exit"}}
 
 
 def _diff(change: dict[str, str]) -> dict[str, str]:

@@ -7,16 +7,17 @@ module: backup_point_info
 version_added: "0.1.0"
 short_description: List restore points and show how a host stands
 description:
-  - Reads only. Returns the points in the host's stores and what C(restaura status) says of them.
+  - Reads only. Returns the points in the host's stores, what C(restaura status) says of them, and what
+    C(restaura discover) would declare.
 extends_documentation_fragment:
   - restaura.stack.program
   - restaura.stack.program.reads
 options:
   gather:
-    description: What to return. Points may have to be listed in remote stores.
+    description: What to return. Points may have to be listed in remote stores. V(discovery) needs no configuration.
     type: list
     elements: str
-    choices: [points, status]
+    choices: [points, status, discovery]
     default: [points, status]
   plan:
     description: Only the points of this plan.
@@ -24,6 +25,11 @@ options:
   component:
     description: Only points that hold this component.
     type: str
+  stores:
+    description: Where local stores are, or will be. What they hold is not discovered; what is found must fit there.
+    type: list
+    elements: path
+    default: []
 """
 
 EXAMPLES = r"""
@@ -47,6 +53,10 @@ status:
   description: What C(restaura status) answered.
   returned: when O(gather) holds V(status)
   type: dict
+discovery:
+  description: What C(restaura discover) answered.
+  returned: when O(gather) holds V(discovery)
+  type: dict
 """
 
 from typing import Any
@@ -65,7 +75,8 @@ def main() -> None:
     what = ["points", "status"]
     module = AnsibleModule(
         argument_spec={
-            "gather": {"type": "list", "elements": "str", "choices": what, "default": what},
+            "gather": {"type": "list", "elements": "str", "choices": [*what, "discovery"], "default": what},
+            "stores": {"type": "list", "elements": "path", "default": []},
             "plan": {"type": "str"},
             "component": {"type": "str"},
             **PROGRAM_OPTION,
@@ -78,6 +89,8 @@ def main() -> None:
         found["points"] = call(module, "list", *chosen)["points"]
     if "status" in module.params["gather"]:
         found["status"] = result(call(module, "status", accept=(EXIT_DONE, EXIT_PARTIAL)))
+    if "discovery" in module.params["gather"]:
+        found["discovery"] = result(call(module, "discover", *(f"--store={one}" for one in module.params["stores"])))
     module.exit_json(changed=False, **found)
 
 

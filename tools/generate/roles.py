@@ -16,12 +16,19 @@ RUNTIME = "backup_runtime"
 
 # The variables of `backup_runtime` that no host ever sees. Their defaults stand in the role's defaults.
 OWN: Options = {
-    "backup_runtime_discover": {
+    "backup_discover": {
         "description": [
-            "Whether every source whose list of components is empty gets what is found on the host "
-            "(`restaura discover`)."
+            "Whether the first setup declares what it finds on the host (`restaura discover`): it writes "
+            "`host_vars/HOST/backup_discovered.yml` beside the inventory, once, with a plan and every list of "
+            "components that is empty. What appears later is only named."
         ],
         "type": "bool",
+        "default": False,
+    },
+    "backup_discovered": {
+        "description": ["Stands in that file: whether the host was discovered already."],
+        "type": "bool",
+        "default": False,
     },
     "backup_runtime_first_run": {
         "description": ["Whether setup takes and drills a first point of every plan that has no proven one."],
@@ -70,11 +77,20 @@ RESTORE: Options = {
     "to": {"description": ["`live`, `dir:PATH`, or `name:NEW`. Default: `live`."], "type": "str"},
     "from_host": {"description": ["The host whose points to restore. Default: this one."], "type": "str"},
 }
+AUDIT: Options = {
+    "fail_on": {
+        "description": ["The least status with which a host fails, after its report. Default: `never`."],
+        "type": "str",
+        "choices": ["warning", "critical", "never"],
+    },
+    "language": {"description": ["The language of the report. Default: `en`."], "type": "str", "choices": ["en"]},
+}
 # Entry points of `backup_runtime` that a playbook of its own calls: their variables' prefix, options and purpose.
 ENTRIES: dict[str, tuple[str, Options, str]] = {
     "restore": ("backup_restore_", RESTORE, "Restore components of a point, or show what that would do."),
     "drill": ("backup_drill_", _POINT, "Restore a point into a throw-away target and compare."),
     "status": ("backup_status_", {}, "Show what is protected, proven, due and unsafe."),
+    "audit": ("backup_audit_", AUDIT, "Find what holds data, how it is backed up, and what nobody backs up."),
     "remove": ("backup_remove_", {}, "Take the program off the host; stores, keys and runbook stay."),
 }
 

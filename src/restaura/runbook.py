@@ -30,7 +30,7 @@ if ! dpkg --compare-versions "$(dpkg-query -W -f '${{Version}}' restic)" ge {RES
     printf 'Package: restic\\nPin: release n=trixie\\nPin-Priority: 500\\n' >> /etc/apt/preferences.d/restaura-restic
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" \\
         > /etc/apt/sources.list.d/restaura-restic.list
-    apt-get update && apt-get install -y restic
+    apt-get update && apt-get install -y --no-install-recommends restic
 fi
 restic version"""
 ACCOUNTS = """\
@@ -150,8 +150,8 @@ def _here(config: Config) -> str:
     if live:
         parts += ["4. It was the wrong point: this swaps the last restore back. Both sides are kept.", _sh(*UNDO)]
     parts += [
-        "5. Look at the application with your own eyes. The checks above ran by themselves: one that failed is named, "
-        "and the exit code is 6. Then start what you stopped.",
+        "5. The checks named above ran by themselves: one that failed is named, and the exit code is 6. Start what you "
+        "stopped, run them all on the live data with `restaura check`, and look at the application with your own eyes.",
         "In `/usr/local/sbin` the same for who types from memory: `recover.sh -h`, `backup_all.sh -h`.",
     ]
     return "\n\n".join(parts)

@@ -62,8 +62,9 @@ def told(holder: Holder) -> tuple[str, str]:
     # Where a volume is, is Docker's own affair.
     plain = holder.kind == "docker_volume" or holder.paths == (holder.name,)
     place = f" in {', '.join(holder.paths)}" if holder.paths and not plain else ""
-    weight = f", {size(holder.bytes)}" if holder.bytes is not None else ""
-    what = f"{kind} {holder.name}{place} ({'running' if holder.running else 'not running'}{weight})"
+    state = [] if holder.kind in ("tree", "sqlite") else ["running" if holder.running else "not running"]
+    weight = [size(holder.bytes)] if holder.bytes is not None else []
+    what = f"{kind} {holder.name}{place}" + (f" ({', '.join(state + weight)})" if state + weight else "")
     if not holder.source:
         return what, WITHOUT_SOURCE.format(kind=kind)
     variable = f"backup_{holder.source}_components"

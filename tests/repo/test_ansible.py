@@ -61,7 +61,11 @@ def test_a_roles_settings_are_the_schemas_with_the_schemas_defaults() -> None:
     ]
     fields = {one.name: one.default for one in dataclasses.fields(schema.Settings)}
     assert settings == {name: f"{{{{ backup_runtime_{name} }}}}" for name in fields}
-    known = {name: value for name, value in fields.items() if value is not dataclasses.MISSING}
+    known = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in fields.items()
+        if value is not dataclasses.MISSING
+    }
     assert {name: defaults[f"backup_runtime_{name}"] for name in known} == known
 
 

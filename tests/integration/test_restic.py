@@ -116,7 +116,7 @@ def left_behind(host: Host) -> list[str]:
 def test_small_and_large_streams_come_back_and_plain_restic_reads_them(store: ResticStore, host: Host) -> None:
     data = {"globals.sql": b"CREATE ROLE app;\n", "databases/app.dump": os.urandom(LARGE), "empty": b""}
     point = take_point(store, host, data)
-    assert kinds(store) == ["manifest", "small", "stream"]
+    assert kinds(store) == ["manifest", "stream"]
     (listed,) = store.points("web1")
     assert listed == point
     for name, content in data.items():
@@ -132,7 +132,7 @@ def test_a_hundred_small_streams_cost_one_snapshot_and_one_reading(store: Restic
     data = {f"databases/{number}.dump": b"%d" % number * 99 for number in range(100)}
     begun = time.monotonic()
     point = take_point(store, host, data)
-    assert kinds(store) == ["manifest", "small"]
+    assert kinds(store) == ["manifest"]
     assert point.manifest
     for artifact in point.manifest.component(COMPONENT).artifacts:
         store.verify(point.manifest, artifact, None, full=False)
@@ -163,7 +163,7 @@ def test_an_aborted_stream_leaves_no_snapshot_and_the_others_go_on(store: Restic
     assert snapshots(store) == []
     again = write_stream(writer, "broken.dump", b"second try")
     point = writer.seal(make_manifest(host, writer._tags["point"], writer.label, "nightly", [kept, again]))
-    assert kinds(store) == ["manifest", "small"]
+    assert kinds(store) == ["manifest"]
     assert read(store, point, "broken.dump") == b"second try"
 
 
@@ -230,7 +230,7 @@ def test_sigkill_of_the_writer_then_sweep_leaves_nothing(store: ResticStore, hos
     for debt in debts:
         store.sweep(debt.data)
         store.sweep(debt.data)
-    assert kinds(store) == ["manifest", "small"]
+    assert kinds(store) == ["manifest"]
     assert locks(store) == []
     assert store.points() == [sealed]
 
@@ -300,7 +300,7 @@ def test_delete_forgets_its_own_snapshots_only(store: ResticStore, host: Host) -
     assert store.points() == [second]
     assert (read(store, second, "a"), read(store, second, "big")) == (b"2", large)
     rows = json.loads(restic(store, "snapshots", "--json"))
-    assert len(rows) == 4
+    assert len(rows) == 3
     assert not any(f"point={first.id}" in row["tags"] for row in rows)
     store.delete(first)
     assert store.points() == [second]
@@ -421,8 +421,8 @@ def test_an_unreadable_snapshot_is_listed_as_damage_and_others_still_come_back(
 
 def test_a_snapshot_swapped_for_another_is_refused(store: ResticStore, host: Host, tmp_path: Path) -> None:
     """Somebody who can write the disk puts an older state under the id that the manifest names."""
-    first = take_point(store, host, {"a": b"1"})
-    second = take_point(store, host, {"a": b"2"}, at=WHEN.replace(day=23))
+    first = take_point(store, host, {"a": bytes(LARGE)})
+    second = take_point(store, host, {"a": bytes(LARGE + 1)}, at=WHEN.replace(day=23))
     old, new = (
         one.manifest.component(COMPONENT).artifact("a").stored["snapshot"] for one in (first, second) if one.manifest
     )
@@ -467,7 +467,9 @@ def test_the_reserve_stops_a_stream_and_a_tree_that_are_under_way(
         with pytest.raises(SpaceError, match="reserve"):
             writer.tree(COMPONENT, scanned(source))
         assert shutil.disk_usage(disk).used < 600 * MIB
+        writer.abort()
         store.clean()
+        writer = begin(tight_store, tight)
         with pytest.raises(SpaceError, match="reserve"):
             write_megabytes(writer.stream(COMPONENT, Stream("large", lambda: nullcontext(io.BytesIO()))), 700)
         writer.abort()
@@ -637,7 +639,7 @@ def test_what_changes_between_scan_and_copy_is_what_the_index_then_says(
     tree = scanned(source, EXCLUDED)
     backup_paths = store.repository.backup_paths
 
-    def at_the_last_moment(*arguments: Any) -> str:
+    def at_the_last_moment(*arguments: Any, **more: Any) -> str:
         """The paths are chosen, restic has not read them yet."""
         with (source / "site/log").open("ab") as log:
             log.write(b"two\n")
@@ -649,7 +651,7 @@ def test_what_changes_between_scan_and_copy_is_what_the_index_then_says(
         os.mknod(source / "site/uploads/new-device", 0o20600, os.makedev(1, 5))
         Path(os.fsdecode(os.fsencode(source) + b"/site/uploads/new-\xff")).write_bytes(b"odd")
         (source / "mixed/another-secret.key").write_bytes(b"no")
-        return backup_paths(*arguments)
+        return backup_paths(*arguments, **more)
 
     monkeypatch.setattr(store.repository, "backup_paths", at_the_last_moment)
     point, stored, index = store_tree(store, host, tree)

@@ -2,7 +2,6 @@
 """`restaura run`: what cron, Ansible and a person start to take a restore point of a plan, or of several."""
 
 import argparse
-import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,13 +18,11 @@ from restaura.errors import ConfigError, Exit, RestauraError, StoreError
 from restaura.host import Host
 from restaura.output import Answer, size, table
 from restaura.pipeline import Part, Sink, Take
-from restaura.point import ComponentRecord, Depth, Manifest, new_id
+from restaura.point import ComponentRecord, Depth, new_id
 from restaura.report import reporting
 from restaura.sources import Probe, registry
 from restaura.standing import held, is_good
 from restaura.stores import open_store
-
-SAMPLE_BYTES = 64 << 20
 
 
 def run(host: Host, options: argparse.Namespace) -> Answer:
@@ -246,25 +243,11 @@ def _read_back(host: Host, sink: Sink) -> list[str]:
             for artifact in component.artifacts if component.state != "failed" else ():
                 if artifact.kind == "stream":
                     store.verify(found.manifest, artifact, None, full=False)
-        _sample(sink, found.manifest)
+        store.sample(found.manifest)
     except RestauraError as error:
         sink.error, sink.sealed = str(error), None
         return [str(error)]
     return []
-
-
-def _sample(sink: Sink, manifest: Manifest) -> None:
-    streams = [
-        (component, artifact)
-        for component in manifest.components
-        for artifact in component.artifacts
-        if component.state != "failed" and artifact.kind == "stream" and artifact.bytes <= SAMPLE_BYTES
-    ]
-    if streams:
-        _, artifact = random.choice(streams)  # noqa: S311 - a sample, not a secret
-        with sink.store.open_stream(manifest, artifact) as stream:
-            while stream.read(1 << 20):
-                pass
 
 
 def _prune(host: Host, plan: Plan, sinks: Sequence[Sink], point_id: str) -> list[str]:

@@ -169,6 +169,9 @@ class Store(Protocol):
     def verify(self, manifest: Manifest, artifact: StoredArtifact, index: Index | None, full: bool) -> None:
         """Check presence and size and, when `full`, read every stored byte again; DamagedError names what is wrong."""
 
+    def sample(self, manifest: Manifest) -> None:
+        """Read some content of a point back, as a restore does; DamagedError when it is not what was stored."""
+
     def verify_all(self, full: bool) -> None:
         """Check what belongs to no one point (a restic repository's own structure)."""
 

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stream out of a store whose size and SHA-256 are held against the signed manifest as it is read."""
+"""Streams out of a store whose size and SHA-256 are held against the signed manifest as they are read."""
 
 import contextlib
 import hashlib
 import io
+import random
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 from restaura.errors import DamagedError
-from restaura.point import StoredArtifact
+from restaura.point import Manifest, StoredArtifact
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from restaura.stores import Store
+
 CHUNK = 1 << 18
+SAMPLE_BYTES = 64 << 20
 
 
 class _Hashing(io.RawIOBase):
@@ -56,3 +60,17 @@ def checked_stream(stream: IO[bytes], artifact: StoredArtifact, where: str) -> I
             where=where,
             fix="restore from another store or point",
         )
+
+
+def read_one(store: "Store", manifest: Manifest) -> None:
+    """Read one of a point's streams to its end, chosen by chance among those that are not large."""
+    streams = [
+        artifact
+        for component in manifest.components
+        for artifact in component.artifacts
+        if component.state != "failed" and artifact.kind == "stream" and artifact.bytes <= SAMPLE_BYTES
+    ]
+    if streams:
+        with store.open_stream(manifest, random.choice(streams)) as stream:  # noqa: S311 - a sample, not a secret
+            while stream.read(CHUNK):
+                pass

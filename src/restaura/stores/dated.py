@@ -25,6 +25,7 @@ from restaura.point import ID_PATTERN, Manifest, Record, StoredArtifact, safe_na
 from restaura.sources import Stream, Tree
 from restaura.stores import LAYOUT_VERSION, StoredEntry, StoredPoint, StoreInfo, Writer, tar
 from restaura.stores.blobs import Blob, Blobs, checked, open_blobs
+from restaura.stores.checked import read_one
 from restaura.stores.encode import CHUNK, Encoder, decoding
 from restaura.stores.root import STORE, Root
 from restaura.trees import Index
@@ -237,6 +238,10 @@ class DatedStore:
                     digest.update(data)
             if digest.hexdigest() != artifact.stored["sha256"]:
                 raise DamagedError("the stored bytes were changed", where=where)
+
+    def sample(self, manifest: Manifest) -> None:
+        """Read one stream back, through all its layers."""
+        read_one(self, manifest)
 
     def verify_all(self, full: bool) -> None:
         """Check nothing: every byte of this store belongs to one point."""

@@ -34,6 +34,7 @@ LOCK_WAIT = "10s"
 CHECK_SECONDS = 60
 WATCH_SECONDS = 1.0
 ABORT_SECONDS = 2
+SIGNAL_SECONDS = 0.1
 PATIENCE_SECONDS = 60
 SNAPSHOT_ID = re.compile(r"^[0-9a-f]{64}$")
 
@@ -52,11 +53,25 @@ _TYPES |= {"chardev": "char", "dev": "block"}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot as a listing shows it: `tags` are the `key=value` tags this program gave it."""
+    """One snapshot as a listing shows it: `tags` are the `key=value` tags this program gave it.
+
+    `files` and `bytes` are what restic counted as it made it, -1 where it did not say.
+    """
 
     id: str
     time: str
     tags: dict[str, str]
+    files: int = -1
+    bytes: int = -1
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Snapshot":
+        """Build one from a row of `restic snapshots --json`."""
+        tags = dict(tag.split("=", 1) for tag in row.get("tags") or [] if "=" in tag)
+        told = row.get("summary") or {}
+        return cls(
+            row["id"], row["time"], tags, told.get("total_files_processed", -1), told.get("total_bytes_processed", -1)
+        )
 
 
 @dataclass(frozen=True)
@@ -195,14 +210,14 @@ class Repository:
             raise ConfigError(f"{out.decode(errors='replace').strip()!r} is too old", where=self.where, fix=fix)
         return found[0].decode().removeprefix("restic ")
 
-    def probe(self, writing: bool) -> None:
-        """Open the repository; when `writing`, by taking and removing a lock, which is a write."""
-        self.call("cat", "config", *([] if writing else ["--no-lock"]), what="cannot be opened", timeout=CHECK_SECONDS)
+    def probe(self) -> None:
+        """Open the repository."""
+        self.call("cat", "config", "--no-lock", what="cannot be opened", timeout=CHECK_SECONDS)
 
     def init(self) -> bool:
         """Make the repository; return False when there is one that our password opens."""
         try:
-            self.probe(writing=False)
+            self.probe()
         except StoreError as error:
             if "there is no restic repository" not in error.what:
                 raise
@@ -242,16 +257,15 @@ class Repository:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def snapshots(self, *tags: str) -> tuple[list[Snapshot], dict[str, str]]:
+    def snapshots(self, *tags: str, writing: bool = False) -> tuple[list[Snapshot], dict[str, str]]:
         """Return the snapshots that carry all `tags`, oldest first; and by id why others could not be read at all.
 
-        restic leaves unreadable snapshots out with a warning and exit code 0.
+        With `writing`, a lock is taken and removed meanwhile, which is a write. restic leaves unreadable snapshots out
+        with a warning and exit code 0.
         """
-        out, errors = self.call("snapshots", "--json", "--no-lock", "--tag", ",".join(tags), what="cannot be listed")
-        found = [
-            Snapshot(row["id"], row["time"], dict(tag.split("=", 1) for tag in row.get("tags") or [] if "=" in tag))
-            for row in json.loads(out) or []
-        ]
+        lock = [] if writing else ["--no-lock"]
+        out, errors = self.call("snapshots", "--json", *lock, "--tag", ",".join(tags), what="cannot be listed")
+        found = [Snapshot.of(row) for row in json.loads(out) or []]
         return sorted(found, key=lambda one: one.time), {one[1]: one[0] for one in _IGNORED.finditer(errors)}
 
     @contextlib.contextmanager
@@ -332,36 +346,21 @@ class Repository:
         """Begin a snapshot of one file whose content is written to the result."""
         return StreamBackup(self, [*_backup(host, tags), "--force", "--stdin", "--stdin-filename", filename])
 
+    def backup_folder(self, folder: Path, host: str, tags: Sequence[str]) -> "FolderBackup":
+        """Begin a snapshot of a folder's content, which may still be written until the result is committed."""
+        # restic opens the repository, which costs most of a second, and then waits for the end of its exclude file.
+        waiting = ("--exclude-file", "/dev/stdin")
+        return FolderBackup(self, [*_backup(host, tags), "--force", "--no-scan", *waiting, "."], folder)
 
-class StreamBackup:
-    """A running `restic backup --stdin`. No snapshot exists before `commit`."""
 
-    def __init__(self, repository: Repository, arguments: Sequence[str]) -> None:
+class _Backup:
+    """A running `restic backup` that waits for the end of its standard input. No snapshot exists before that."""
+
+    def __init__(self, repository: Repository, arguments: Sequence[str], folder: Path | None = None) -> None:
         self._repository = repository
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        self._child = repository.start(*arguments, stdin=subprocess.PIPE, stdout=self._out)
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes; StoreError with restic's own words when it has ended."""
-        try:
-            self._child.stdin.write(data)
-        except BrokenPipeError:
-            raise self._repository.failure(self._child.wait(), self._child.errors(), "cannot be stored") from None
-
-    def commit(self, size: int) -> str:
-        """End the stream and return the snapshot's id; StoreError unless restic stored exactly `size` bytes."""
-        with contextlib.closing(self):
-            # A flush that meets a dead restic is told by its exit code.
-            with contextlib.suppress(BrokenPipeError):
-                self._child.stdin.close()
-            if code := self._child.wait():
-                raise self._repository.failure(code, self._child.errors(), "cannot be stored")
-            summary = _summary(self._out, self._repository.where)
-            if summary["total_bytes_processed"] != size:
-                raise StoreError(
-                    f"restic stored {summary['total_bytes_processed']} of {size} bytes", where=self._repository.where
-                )
-            return str(summary["snapshot_id"])
+        where = str(folder) if folder else None
+        self._child = repository.start(*arguments, cwd=where, stdin=subprocess.PIPE, stdout=self._out)
 
     def abort(self) -> None:
         """Stop restic before its input ends, so that no snapshot is made: it hears SIGINT first, to remove its lock."""
@@ -375,6 +374,68 @@ class StreamBackup:
         """Free what the child held."""
         self._child.close()
         self._out.close()
+
+    def _end(self) -> None:
+        """End the input; a flush that meets a dead restic is told by its exit code."""
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+
+
+class FolderBackup(_Backup):
+    """A snapshot of a folder that is taken when it is committed."""
+
+    def abort(self) -> None:
+        """Stop restic. It only looks whether it was told to when its exclude file has ended."""
+        self._child.process.send_signal(signal.SIGINT)
+        time.sleep(SIGNAL_SECONDS)
+        self._end()
+        super().abort()
+
+    def commit(self, files: int, size: int, watch: Callable[[], None]) -> str:
+        """Let restic read the folder; return the snapshot's id.
+
+        StoreError unless it stored exactly so many files of `size` bytes together: then there is no snapshot, or it is
+        forgotten. `watch` is called every second and may raise.
+        """
+        with contextlib.closing(self):
+            self._end()
+            while (code := _ended(self._child)) is None:
+                watch()
+            # With exit code 3 there is a snapshot, of what could be read.
+            row = _summary(self._out, self._repository.where) if code in {0, 3} else {}
+            counted = row.get("total_files_processed"), row.get("total_bytes_processed")
+            if code == 0 and counted == (files, size):
+                return str(row["snapshot_id"])
+            if row:
+                self._repository.forget([row["snapshot_id"]])
+            if code:
+                raise self._repository.failure(code, self._child.errors(), "cannot be stored")
+            text = f"restic stored {counted[0]} files of {files}, {counted[1]} bytes of {size}"
+            raise StoreError(text, where=self._repository.where)
+
+
+class StreamBackup(_Backup):
+    """A running `restic backup --stdin`. No snapshot exists before `commit`."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; StoreError with restic's own words when it has ended."""
+        try:
+            self._child.stdin.write(data)
+        except BrokenPipeError:
+            raise self._repository.failure(self._child.wait(), self._child.errors(), "cannot be stored") from None
+
+    def commit(self, size: int) -> str:
+        """End the stream and return the snapshot's id; StoreError unless restic stored exactly `size` bytes."""
+        with contextlib.closing(self):
+            self._end()
+            if code := self._child.wait():
+                raise self._repository.failure(code, self._child.errors(), "cannot be stored")
+            summary = _summary(self._out, self._repository.where)
+            if summary["total_bytes_processed"] != size:
+                raise StoreError(
+                    f"restic stored {summary['total_bytes_processed']} of {size} bytes", where=self._repository.where
+                )
+            return str(summary["snapshot_id"])
 
 
 def nodes(listing: IO[bytes]) -> Iterator[Node]:

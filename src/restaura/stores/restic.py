@@ -2,9 +2,9 @@
 """The `restic` store: deduplicated and encrypted, one repository at `<location>/restic`, the root files beside it.
 
 Every snapshot carries `key=value` tags (program, kind, host, plan, point, label, component, artifact). A point is: one
-snapshot for each tree and each large stream, one that holds all its small streams, and last the snapshot of its signed
-manifest, which names the others by their ids. A restic id is a hash over all that a snapshot holds, so the manifest's
-signature covers everything.
+snapshot for each tree and each large stream, and last the one of its signed manifest, which also holds all its small
+streams. The manifest names the other snapshots by their ids, which are hashes over all that they hold, and the small
+streams by their own hashes, so its signature covers everything.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ from restaura.paths import private_dir, write_atomic
 from restaura.point import Manifest, Record, StoredArtifact
 from restaura.stores import StoredPoint, StoreInfo, Writer
 from restaura.stores.blobs import open_blobs
-from restaura.stores.checked import checked_stream
+from restaura.stores.checked import SAMPLE_BYTES, checked_stream, read_one
 from restaura.stores.repository import SNAPSHOT_ID, Repository, Snapshot
+from restaura.stores.restic_small import SmallStreams
 from restaura.stores.restic_tree import conform
 from restaura.stores.restic_verify import SnapshotCheck
-from restaura.stores.restic_writer import MOVING, ResticPointWriter, tag_list
+from restaura.stores.restic_writer import MANIFEST, MOVING, ResticPointWriter, tag_list
 from restaura.stores.root import Root
 from restaura.trees import Index, subset
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from restaura.host import Host
 
 OURS = "program=restaura"
-MANIFEST, RECORD = "manifest.json", "record.json"
+RECORD = "record.json"
 READERS = 4
 INCLUDE_PATHS = 500
 PRUNE_BYTES = 64 << 20
@@ -60,19 +61,26 @@ class ResticStore:
             self.where,
         )
         self.snapshots = SnapshotCheck(self.repository, host)
+        self._small = SmallStreams(self.repository, host)
         self._writers: dict[str, ResticPointWriter] = {}
-        # What `points` saw, for the `begin` that follows it: each start of restic costs most of a second.
+        # What `check` saw, for `points` right after it, and that for `begin`: each start of restic costs half a second.
+        self._seen: tuple[list[Snapshot], dict[str, str]] | None = None
         self._listed: list[Snapshot] = []
+        # The snapshots of manifests, by the points' ids.
+        self._homes: dict[str, str] = {}
 
     # -- the store --------------------------------------------------------------------------------------------------
 
     def check(self, writing: bool) -> StoreInfo:
-        """See `Store.check`; the repository is opened and, when `writing`, locked and unlocked, which is a write."""
+        """See `Store.check`; the repository is opened and, when `writing`, listed under a lock, which is a write."""
         version = self.repository.version()
         blobs = open_blobs(self._config, self.host)
         free = blobs.probe()
         writers = Root(self._config, self.host, blobs).check(writing)
-        self.repository.probe(writing)
+        if writing:
+            self._seen = self.repository.snapshots(OURS, writing=True)
+        else:
+            self.repository.probe()
         return StoreInfo(f"restic {version}", free, writers)
 
     def create(self, writer: Writer) -> bool:
@@ -88,6 +96,11 @@ class ResticStore:
     def put_kit_files(self, files: dict[str, bytes], check: bool = False) -> list[str]:
         """Write what a bare machine needs at the root; return what changed."""
         return self._root().put_kit_files(files, check)
+
+    def sample(self, manifest: Manifest) -> None:
+        """Read one stream back, unless `verify` has read all small ones, which are read from their sealing on."""
+        if not self.snapshots.is_read(self._homes.get(manifest.id, "")):
+            read_one(self, manifest)
 
     def verify_all(self, full: bool) -> None:
         """Run `restic check`; when `full`, with `--read-data`: every stored byte is read and checked."""
@@ -117,11 +130,12 @@ class ResticStore:
 
         A snapshot that cannot be read may be a manifest: it is listed as a damaged point of no host.
         """
-        if self.remote:
+        if self.remote and self._seen is None:
             # A dead endpoint is told in seconds here; restic alone would try for a minute.
             open_blobs(self._config, self.host).probe()
-        found, unreadable = self.repository.snapshots(OURS)
-        self._listed = found
+        found, unreadable = self._seen or self.repository.snapshots(OURS)
+        self._seen, self._listed = None, found
+        self._homes |= {one.tags.get("point", ""): one.id for one in found if one.tags.get("kind") == "manifest"}
         wanted = [one for one in found if host is None or one.tags.get("host") == host]
         documents = self._documents([one for one in wanted if one.tags.get("kind") in {"manifest", "record"}])
         records: dict[str, list[Record]] = {}
@@ -154,10 +168,12 @@ class ResticStore:
         """Yield a stream artifact, checked against its hash; also a small one of a point that is not sealed yet."""
         writer = self._writers.get(manifest.id)
         with contextlib.ExitStack() as stack:
-            if writer and "snapshot" not in artifact.stored:
+            if writer and is_small(artifact):
                 stream: IO[bytes] = stack.enter_context(writer.spooled(artifact).open("rb"))
             else:
-                stream = stack.enter_context(self.repository.dump(snapshot_of(artifact), artifact.stored["path"]))
+                snapshot, path = self._snapshot_of(manifest, artifact), str(artifact.stored["path"])
+                copied = self._copied(manifest, snapshot, path) if is_small(artifact) else None
+                stream = copied or stack.enter_context(self.repository.dump(snapshot, path))
             yield stack.enter_context(checked_stream(stream, artifact, f"{self.where}, point {manifest.id}"))
 
     def restore_tree(
@@ -186,13 +202,14 @@ class ResticStore:
             if artifact.stored:
                 self.snapshots.tree(snapshot_of(artifact), index, full, where)
             return
-        snapshot, path = snapshot_of(artifact), str(artifact.stored["path"])
-        if not full:
-            size = self.snapshots.sizes(snapshot).get(path)
+        snapshot, path = self._snapshot_of(manifest, artifact), str(artifact.stored["path"])
+        if not full and not self.snapshots.is_read(snapshot):
+            told = self._counted(snapshot) if not is_small(artifact) else None
+            size = told if told is not None else self.snapshots.sizes(snapshot).get(path)
             if size != artifact.bytes:
                 raise DamagedError(f"{artifact.bytes} bytes were stored, {size or 'none'} are there", where=where)
             return
-        there = self.snapshots.hashes(snapshot).get(path) if artifact.stored.get("shared") else None
+        there = self.snapshots.hashes(snapshot).get(path) if is_small(artifact) else None
         if there is None:
             with self.open_stream(manifest, artifact) as stream:
                 while stream.read(CHUNK):
@@ -204,10 +221,11 @@ class ResticStore:
         """Forget the manifest's snapshot, then the point's records and what the manifest names."""
         with self.host.journal.owing(f"store:{self.name}", "delete", {"point": point.id}):
             self.repository.forget([_checked(point.where["snapshot"])])
-            found, _ = self.repository.snapshots(OURS, f"point={point.id}")
+            found = self._listed or self.repository.snapshots(OURS, f"point={point.id}")[0]
+            found = [one for one in found if one.tags.get("point") == point.id]
             rest = {one.id for one in found if one.tags.get("kind") in {"record", MOVING}}
             for component in point.manifest.components if point.manifest else ():
-                rest |= {snapshot_of(one) for one in component.artifacts if one.stored}
+                rest |= {snapshot_of(one) for one in component.artifacts if one.stored and not is_small(one)}
             self.repository.forget(sorted(rest))
         for snapshot in {point.where["snapshot"], *rest}:
             self._cached(snapshot).unlink(missing_ok=True)
@@ -231,9 +249,12 @@ class ResticStore:
         if self._directory is not None:
             self.host.need_space(self._directory, size, self.where)
 
-    def seal(self, manifest: Manifest, tags: dict[str, str]) -> StoredPoint:
-        """Store the signed manifest and return the point."""
-        snapshot = self._put_document(MANIFEST, self.host.signer.sign(manifest.to_json()), tags, "manifest")
+    def sealed(self, manifest: Manifest, snapshot: str, raw: bytes) -> StoredPoint:
+        """Return the point whose signed manifest is in `snapshot`; its small streams are read back from now on."""
+        write_atomic(private_dir(self._cached("")) / snapshot, raw)
+        self._homes[manifest.id] = snapshot
+        if sum(one.bytes for one in _small_streams(manifest)) <= SAMPLE_BYTES:
+            self.snapshots.read(snapshot)
         return StoredPoint(manifest.id, manifest.host, manifest.plan, manifest.label, {"snapshot": snapshot}, manifest)
 
     def forget_writer(self, point_id: str) -> None:
@@ -282,6 +303,23 @@ class ResticStore:
                 env[variable] = path.read_text().strip()
         return env
 
+    def _snapshot_of(self, manifest: Manifest, artifact: StoredArtifact) -> str:
+        """Return the snapshot that holds an artifact; that of a small stream is the manifest's own."""
+        if not is_small(artifact):
+            return snapshot_of(artifact)
+        if manifest.id not in self._homes:
+            self.points(manifest.host)
+        return _checked(self._homes.get(manifest.id))
+
+    def _copied(self, manifest: Manifest, snapshot: str, path: str) -> IO[bytes] | None:
+        """Return a small stream from a copy of all of them."""
+        size = sum(one.bytes for one in _small_streams(manifest))
+        return self._small.open(snapshot, path, size, SAMPLE_BYTES)
+
+    def _counted(self, snapshot: str) -> int | None:
+        """Return the bytes of a snapshot of one file as the last listing tells, None when it does not."""
+        return next((one.bytes for one in self._listed if one.id == snapshot and one.files == 1), None)
+
     def _put_document(self, name: str, raw: bytes, tags: dict[str, str], kind: str) -> str:
         backup = self.repository.backup_stream(name, tags["host"], tag_list(tags, kind))
         try:
@@ -325,6 +363,8 @@ class ResticStore:
                 damage = error.what
         if manifest and (manifest.id, manifest.host, manifest.plan, manifest.label) != (point, host, plan, label):
             manifest, damage = None, "the manifest is that of another point"
+        elif manifest and 0 <= one.files <= len(_small_streams(manifest)):
+            manifest, damage = None, f"its snapshot holds {one.files} files, which are not all of its small streams"
         kept = tuple(records.get(point, ()))
         return StoredPoint(point, host, plan, label, {"snapshot": one.id}, manifest, kept, damage)
 
@@ -340,6 +380,15 @@ class ResticStore:
             return record
         self.host.log.event("record ignored", "warning", store=self.name, snapshot=one.id, why=problem)
         return None
+
+
+def _small_streams(manifest: Manifest) -> list[StoredArtifact]:
+    return [one for component in manifest.components for one in component.artifacts if is_small(one)]
+
+
+def is_small(artifact: StoredArtifact) -> bool:
+    """Whether an artifact is a stream that is stored beside the manifest."""
+    return artifact.kind == "stream" and "snapshot" not in artifact.stored
 
 
 def snapshot_of(artifact: StoredArtifact) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from restaura.errors import DamagedError
@@ -27,7 +28,8 @@ class SnapshotCheck:
     def __init__(self, repository: Repository, host: "Host") -> None:
         self._repository, self._host = repository, host
         self._sizes: dict[str, dict[str, int]] = {}
-        self._hashes: dict[str, dict[str, tuple[int, str]]] = {}
+        self._reading: dict[str, Future[dict[str, tuple[int, str]]]] = {}
+        self._pool = ThreadPoolExecutor(1)
 
     def sizes(self, snapshot: str) -> dict[str, int]:
         """Return the size of every file of a small snapshot, by path."""
@@ -35,14 +37,26 @@ class SnapshotCheck:
             self._sizes[snapshot] = {one.path: one.size for one in self._nodes(snapshot) if one.type == "file"}
         return self._sizes[snapshot]
 
+    def read(self, snapshot: str) -> None:
+        """Begin to read a small snapshot, for `hashes`."""
+        if snapshot not in self._reading:
+            self._reading[snapshot] = self._pool.submit(self._read, snapshot)
+
+    def is_read(self, snapshot: str) -> bool:
+        """Whether a snapshot was read, or is being read."""
+        return snapshot in self._reading
+
     def hashes(self, snapshot: str) -> dict[str, tuple[int, str]]:
         """Return size and SHA-256 of every file of a small snapshot, by path; only of some when it is damaged."""
-        if snapshot not in self._hashes:
-            found = self._hashes[snapshot] = {}
-            with contextlib.suppress(DamagedError, tarfile.TarError):
-                for path, size, digest, _ in self._members(snapshot):
-                    found[path] = size, digest
-        return self._hashes[snapshot]
+        self.read(snapshot)
+        return self._reading[snapshot].result()
+
+    def _read(self, snapshot: str) -> dict[str, tuple[int, str]]:
+        found = {}
+        with contextlib.suppress(DamagedError, tarfile.TarError):
+            for path, size, digest, _ in self._members(snapshot):
+                found[path] = size, digest
+        return found
 
     def tree(self, snapshot: str, index: Index | None, full: bool, where: str) -> None:
         """Hold a tree's snapshot against its index; DamagedError says how many entries are wrong and names the first.

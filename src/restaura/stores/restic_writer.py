@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing a point into a restic store: trees and large streams at once, small streams together, the manifest last."""
+"""Writing a point into a restic store: trees and large streams at once, last the manifest with the small streams."""
 
 import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from restaura.errors import RestauraError, StoreError
 from restaura.journal import Debt
@@ -15,13 +16,15 @@ from restaura.paths import private_dir
 from restaura.point import Manifest, StoredArtifact
 from restaura.sources import Stream, Tree
 from restaura.stores import StoredEntry, StoredPoint
-from restaura.stores.repository import StreamBackup
+from restaura.stores.repository import FolderBackup, StreamBackup
 from restaura.stores.restic_tree import cover, stored_entries
 from restaura.trees import Index
 
 if TYPE_CHECKING:
     from restaura.stores.restic import ResticStore
 
+# The last snapshot of a point: its signed manifest, and its small streams in a folder.
+MANIFEST, SMALL = "manifest.json", "streams"
 SMALL_BYTES = 16 << 20
 SPACE_CHECK_BYTES = 64 << 20
 CHUNK = 1 << 18
@@ -41,12 +44,17 @@ class ResticPointWriter:
         self.folder = self._stack.enter_context(store.host.spool(f"restic-{store.name}"))
         self._lock = threading.Lock()
         self._small: list[StoredArtifact] = []
+        private_dir(self.folder / "last")
+        self._last: FolderBackup | None = None
+        # A child dies with the thread that started it, and a component's thread ends before the point is sealed.
+        self._starter = self._stack.enter_context(ThreadPoolExecutor(1))
         self._passes: list[str] = []
         self._indexes: dict[str, Index] = {}
         self._running: set[_StreamWriter] = set()
 
     def stream(self, component: str, artifact: Stream) -> "_StreamWriter":
         """Begin a stream: spooled while it is small, then piped into restic."""
+        self._begin_last()
         writer = _StreamWriter(self, component, artifact)
         with self._lock:
             self._running.add(writer)
@@ -62,6 +70,7 @@ class ResticPointWriter:
 
     def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
         """Store the entries of a tree's index as one snapshot, next to nothing when there is nothing to store."""
+        self._begin_last()
         paths = cover(artifact.base, artifact.index)
         stored = {}
         if paths:
@@ -88,10 +97,13 @@ class ResticPointWriter:
             yield stream
 
     def seal(self, manifest: Manifest) -> StoredPoint:
-        """Store the small streams as one snapshot, then the manifest, which names it."""
-        if self._small:
-            manifest = self._store_small(manifest)
-        point = self._store.seal(manifest, self._tags)
+        """Store the manifest and the small streams as one snapshot: until then there is no point."""
+        raw = self._store.host.signer.sign(manifest.to_json())
+        (self.folder / "last" / MANIFEST).write_bytes(raw)
+        last, self._last = self._begin_last(), None
+        size = len(raw) + sum(one.bytes for one in self._small)
+        snapshot = last.commit(1 + len(self._small), size, self._store.need_space)
+        point = self._store.sealed(manifest, snapshot, raw)
         if self._store.forget_passes(self._passes):
             self._end()
         else:
@@ -102,6 +114,7 @@ class ResticPointWriter:
         """Kill what still runs and forget what was stored; what cannot be forgotten stays in the journal."""
         for writer in list(self._running):
             writer.abort()
+        self._drop_last()
         try:
             self._store.sweep(self._tags)
         except (RestauraError, OSError) as error:
@@ -112,7 +125,7 @@ class ResticPointWriter:
 
     def spooled(self, artifact: StoredArtifact) -> Path:
         """Return where a small stream stands before the point is sealed."""
-        return self.folder / "small" / str(artifact.stored["path"])
+        return self.folder / "last" / str(artifact.stored["path"])
 
     # -- for the stream writers ---------------------------------------------------------------------------------
 
@@ -161,26 +174,20 @@ class ResticPointWriter:
                 moving=kind == MOVING,
             )
 
-    def _store_small(self, manifest: Manifest) -> Manifest:
-        root = self.folder / "small"
-        snapshot = self._backup("small", root, sorted(one.name for one in root.iterdir()))
-        there = self._store.snapshots.sizes(snapshot)
-        missing = [one.name for one in self._small if there.get(str(one.stored["path"])) != one.bytes]
-        if missing:
-            raise StoreError(
-                f"{len(missing)} small streams were not stored whole: {missing[0]}", where=self._store.where
-            )
-        located: dict[str, Any] = {"snapshot": snapshot, "shared": True}
-        return manifest.with_components(
-            replace(
-                component,
-                artifacts=[
-                    replace(one, stored={**one.stored, **located}) if one in self._small else one
-                    for one in component.artifacts
-                ],
-            )
-            for component in manifest.components
-        )
+    def _begin_last(self) -> FolderBackup:
+        """Start restic for the point's last snapshot, which costs half a second, while there is other work to do."""
+        with self._lock:
+            if self._last is None:
+                begin = self._store.repository.backup_folder
+                tags = tag_list(self._tags, "manifest")
+                self._last = self._starter.submit(begin, self.folder / "last", self._tags["host"], tags).result()
+            return self._last
+
+    def _drop_last(self) -> None:
+        with self._lock:
+            if self._last is not None:
+                self._last.abort()
+            self._last = None
 
     def _close(self) -> None:
         self._stack.close()
@@ -196,9 +203,9 @@ class _StreamWriter:
 
     def __init__(self, point: ResticPointWriter, component: str, artifact: Stream) -> None:
         self._point, self._component, self._artifact = point, component, artifact
-        self._path = f"{component}/{artifact.name}"
+        self._path = f"{SMALL}/{component}/{artifact.name}"
         point.need_space(SMALL_BYTES)
-        self._spool = point.folder / "small" / self._path
+        self._spool = point.folder / "last" / self._path
         private_dir(self._spool.parent)
         self._file: IO[bytes] = self._spool.open("xb")
         self._backup: StreamBackup | None = None

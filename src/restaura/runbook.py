@@ -138,7 +138,7 @@ def _here(config: Config) -> str:
         "## A. The host is there",
         "1. What there is, and how good it is. A point is a day and an id; *good* ones can be restored.",
         _sh("restaura status", "restaura list"),
-        "2. The day to go back to. Today's newest is the default; for another, type for example `day=2026-11-21`.",
+        "2. The day to go back to, as the list shows it: today, or type for example `day=2026-11-21`.",
         _sh("day=$(date +%F)"),
         "3. Only the component that is lost. The first line shows what would be done, the second does it. Stop what "
         "writes there first: a restore over data in use is refused, and names who uses it. It answers with a table in "

@@ -39,7 +39,7 @@ class Changes:
 
 
 class Remembered:
-    """What the setup before this one left: `files` and `keys` by name with their SHA-256, and the `identity`."""
+    """What the setup before this one left: `files` and `keys` by name with SHA-256, `identity`, and `config`."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         data = state.get("setup")
@@ -47,10 +47,11 @@ class Remembered:
         self.files: dict[str, str] = dict(data.get("files") or {})
         self.keys: dict[str, str] = dict(data.get("keys") or {})
         self.identity: str = str(data.get("identity") or "")
+        self.config: dict[str, Any] = dict(data.get("config") or {})
 
     def dump(self) -> dict[str, Any]:
         """Return it as JSON values for the state."""
-        return {"files": self.files, "keys": self.keys, "identity": self.identity}
+        return {"files": self.files, "keys": self.keys, "identity": self.identity, "config": self.config}
 
 
 def digest(data: bytes) -> str:

@@ -17,13 +17,14 @@ from tools.lab import hosts
 
 @dataclass
 class Play:
-    """What one run of a playbook did. `text` is all that a person would have seen."""
+    """What one run of a playbook did. `text` is all that a person would have seen, `told` what setup says last."""
 
     status: str
     text: str
     changed: int
     failed: int
     messages: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -53,6 +54,14 @@ class Site:
             quiet=True,
         )
         stats = done.stats or {}
+
+        def results(task: str) -> list[dict[str, Any]]:
+            return [
+                event["event_data"]["res"]
+                for event in done.events
+                if event["event"] == "runner_on_ok" and event["event_data"]["task"] == task
+            ]
+
         failures = [event["event_data"]["res"] for event in done.events if event["event"] == "runner_on_failed"]
         with done.stdout as output:
             text = output.read()
@@ -62,6 +71,7 @@ class Site:
             sum((stats.get("changed") or {}).values()),
             sum((stats.get("failures") or {}).values()) + sum((stats.get("dark") or {}).values()),
             [str(one.get("msg", one)) for one in failures],
+            [line for res in results("What was put back or changed") for line in res["msg"]],
         )
 
     def __post_init__(self) -> None:

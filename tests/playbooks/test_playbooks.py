@@ -115,34 +115,6 @@ def test_a_second_setup_changes_nothing(first: Play, site: Site, host: hosts.Hos
     assert sh(host, STATE) == before
 
 
-def test_drift_is_shown_and_put_back(first: Play, site: Site, host: hosts.Host) -> None:
-    owned = "/etc/restaura/config.json /etc/cron.d/restaura /etc/restaura/RUNBOOK.md"
-    program = "$(readlink -f /usr/local/bin/restaura)"
-    describe = f"sha256sum {owned} {program}; stat -c '%n %a %U' {owned} /etc/restaura/keys/* {program}"
-    before = sh(host, describe)
-    sh(
-        host,
-        'sed -i \'s/"keep_daily": 7/"keep_daily": 1/\' /etc/restaura/config.json; rm /etc/restaura/RUNBOOK.md;'
-        "echo '* * * * * root true # by hand' >> /etc/cron.d/restaura; chmod 644 /etc/restaura/keys/manifest.key;"
-        "echo '# by hand' >> $(readlink -f /usr/local/bin/restaura); systemctl stop cron",
-    )
-    spoilt = sh(host, "cat /etc/cron.d/restaura")
-    kit = site.folder / "recovery_kits" / f"{host.name}.kit"
-    kit.write_text("the kit of another host of that name")
-    seen = setup(site, "--check")
-    assert seen.status == "successful", seen.messages
-    for shown in ('-    "keep_daily": 1', "-* * * * * root true # by hand", "# Runbook", "keys/manifest.key", "0644"):
-        assert shown in seen.text, shown
-    assert sh(host, "cat /etc/cron.d/restaura") == spoilt
-    assert setup(site).status == "successful"
-    assert sh(host, describe) == before
-    kept = {one.read_text(): one.stat().st_mode & 0o777 for one in kit.parent.iterdir()}
-    assert kept["the kit of another host of that name"] == 0o600
-    assert kit.read_text().startswith("$ANSIBLE_VAULT;")
-    assert sh(host, "systemctl is-active cron").strip() == "active"
-    assert setup(site).changed == 0
-
-
 @pytest.mark.parametrize(
     ("extra", "told"),
     [

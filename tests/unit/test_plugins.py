@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible_collections.restaura.stack.plugins.filter.did_you_mean import did_you_mean
-from ansible_collections.restaura.stack.plugins.lookup import kept_kit, vaulted
+from ansible_collections.restaura.stack.plugins.lookup import kept_kit, stray_vars, vaulted
 from ansible_collections.restaura.stack.plugins.module_utils import program
 from ansible_collections.restaura.stack.plugins.module_utils.point import arguments
 from ansible_collections.restaura.stack.plugins.modules import backup_config
@@ -163,3 +163,27 @@ def test_a_kept_kit_is_told_by_its_digest_only_while_it_is_as_it_should_be(tmp_p
     keep.write_text("key")
     keep.chmod(0o600)
     assert (kept(None), kept("one")) == (digest, "")
+
+
+def test_variables_of_a_group_or_host_that_there_is_not_are_found(tmp_path: Path) -> None:
+    def stray() -> list[str]:
+        lookup = stray_vars.LookupModule()
+        lookup.set_options = lambda var_options, direct: None
+        lookup.get_option = lambda name: ["all", "webservers", "web1"]
+        return [one.replace(f"{tmp_path}/", "") for one in lookup.run([str(tmp_path / "hosts.yml"), "web1,"])]
+
+    (tmp_path / "hosts.yml").write_text("all: {children: {webservers: {hosts: {web1: }}}}\n")
+    for folder in ("group_vars/wbeservers", "host_vars"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "group_vars/webservers.yml").write_text("backup_files_components: []\n")
+    (tmp_path / "group_vars/others.yml").write_text("ports: [80]\n")
+    assert stray() == []
+    (tmp_path / "group_vars/wbeservers/backup.yml").write_text("ports: [80]\nbackup_files_components: []\n")
+    (tmp_path / "host_vars/web2.json").write_text('{"backup_files_components": []}')
+    assert stray() == [
+        "group_vars/wbeservers (there is no group wbeservers, did you mean webservers?)",
+        "host_vars/web2.json (there is no host web2, did you mean web1?)",
+    ]
+    # Another inventory of the folder knows both.
+    (tmp_path / "staging.ini").write_text("[wbeservers]\nweb2\n")
+    assert stray() == []

@@ -2,6 +2,7 @@
 """`restaura configure`: make this host what its declaration says; say what had drifted."""
 
 import argparse
+import contextlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -29,8 +30,8 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
     config = load.parse(_declaration(), "declaration")
     paths, changes = host.paths, Changes()
     target = Host(paths, config)
-    before = _configured(paths)
     remembered = Remembered(host.load_state())
+    before = _configured(paths, remembered)
     given = keys.declared_secrets(config)
     program = _program(paths)
     cron = File(paths.cron, schedule.cron_file(config).encode(), 0o644)
@@ -85,11 +86,13 @@ def _declaration() -> Any:
         raise ConfigError(f"is not JSON: {error}", where="declaration (standard input)") from None
 
 
-def _configured(paths: Paths) -> Config | None:
-    try:
+def _configured(paths: Paths, remembered: Remembered) -> Config | None:
+    """Return what this host was set up for: its configuration or, when somebody spoilt that, what setup remembers."""
+    with contextlib.suppress(ConfigError):
         return load.load(paths.config)
-    except ConfigError:
-        return None
+    with contextlib.suppress(ConfigError):
+        return load.parse(remembered.config, "state")
+    return None
 
 
 def _program(paths: Paths) -> list[File | Link]:
@@ -206,6 +209,7 @@ def _remember(host: Host, files: list[File | Link], given: dict[str, str]) -> No
     names = {*keys.wanted_keys(host.config), *given}
     remembered.keys = {name: digest((host.paths.keys / name).read_bytes()) for name in sorted(names)}
     remembered.identity = host.identity
+    remembered.config = load.dump(host.config)
     if Remembered(host.load_state()).dump() != remembered.dump():
         with host.changing_state() as state:
             state["setup"] = remembered.dump()

@@ -219,4 +219,4 @@ def docker_api(seconds: int = 60) -> Any:
     try:
         return docker.from_env(timeout=seconds).api
     except docker.errors.DockerException as error:
-        raise RestauraError(f"the Docker daemon does not answer: {error}", fix="systemctl start docker") from error
+        raise RestauraError(f"the Docker daemon does not answer: {error}", fix="systemctl restart docker") from error

@@ -54,15 +54,14 @@ class Scanner:
                 return False
             return True
 
-        index = trees.scan(
-            piece.base,
-            piece.roots,
-            self.selection,
-            self.known(piece),
-            depth=depth,
-            boundaries=[one.lstrip("/") for one in _boundaries(piece)],
-            on_file=on_file if piece.moves else None,
-        )
+        boundaries = [one.lstrip("/") for one in _boundaries(piece)]
+        hook, known = on_file if piece.moves else None, self.known(piece)
+        try:
+            index = trees.scan(
+                piece.base, piece.roots, self.selection, known, depth=depth, boundaries=boundaries, on_file=hook
+            )
+        except FileNotFoundError:
+            index = trees.Index([])
         there = {one.path for one in index.entries} | {one.path for one in found}
         missing = [one for one in piece.roots if one not in there and one not in index.unreadable]
         if missing:

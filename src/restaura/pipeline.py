@@ -236,6 +236,8 @@ class Take:
             self.host.log.event("defect", "error", component=part.name, trace=traceback.format_exc())
         finally:
             part.is_frozen.set()
+            if part.frozen and part.frozen.hold:
+                part.stop_seconds = part.frozen.hold.seconds
             part.seconds = time.monotonic() - begun
             if part.error:
                 self.host.log.event("component failed", "error", component=part.name, error=part.error)
@@ -243,6 +245,8 @@ class Take:
     def _copy(self, part: Part, frozen: Frozen) -> None:
         held = part.held = part.held or TwoPass(self.host, part.name, self.sinks)
         self._read(part, frozen, held)
+        for note in held.notes:
+            self.host.log.event("warning", "warning", component=part.name, text=note)
         if frozen.hold is not None:
             self._release(part, frozen.hold)
         part.freeze_seconds = (datetime.now(UTC) - (part.frozen_at or self.started)).total_seconds()

@@ -309,6 +309,7 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
         {f"{one['component']}: {note}" for one in data for note in one["notes"] if one["state"] != "complete"}
     )
     text += [f"{part.name}: stopped for {part.stop_seconds:.1f} s" for part in take.parts if part.stop_seconds]
+    text += [f"{part.name}: {note}" for part in take.parts if part.held for note in part.held.notes]
     suspect = sorted({one["component"] for one in data if one["state"] == "suspect"})
     text += [f"accept it: restaura accept {point_id} {name}" for name in suspect]
     text += problems

@@ -170,7 +170,8 @@ class Source(Protocol):
     def prepare(self, depth: Depth) -> Sequence[Tree]:
         """Do the long work that needs no stillness, and return the trees that will be held, scanned as they move.
 
-        They are scanned after `trees.flush`, so that a file that is written to through a mapping tells by its times.
+        They are scanned after `trees.flush`, and told so: then a file that is written to through a mapping tells by its
+        times. What is only paused keeps its mappings: there `trees.flush` is called once more while it is.
         """
 
     def freeze(self, depth: Depth, stop_limit: float = UNLIMITED) -> AbstractContextManager[Frozen]:

@@ -66,9 +66,8 @@ class DockerVolumes:
         chosen = self._choose()
         self._prepared = {one.artifact for one in chosen.pieces}
         for one in chosen.pieces:
-            if not one.moves:
-                trees.flush(one.base, one.roots)
-            index = self._scanner.scan(one, depth)
+            flushed = None if one.moves else trees.flush(one.base, one.roots)
+            index = self._scanner.scan(one, depth, flushed=flushed)
             if not one.moves:
                 found.append(Tree(one.artifact, one.base, index, one.project is not None, held=True))
         return found

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from restaura import exchange, mounts, sqlite, staging, still, trees, units
+from restaura import exchange, locks, mounts, sqlite, staging, still, trees, units
 from restaura.config.schema import Component, setting
 from restaura.engines import open_databases
 from restaura.errors import MismatchError, RefusedError, SourceError
@@ -33,6 +33,7 @@ from restaura.trees.patterns import check_pattern
 
 ROOT = Path("/")
 OWNER = "source:files"
+LOCK_LIMITS = 4  # so many times its limit may the stops of others last before ours
 UNIT = r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)"
 
 # What ties a system to one machine: never made live unless asked for by its exact path.
@@ -185,9 +186,8 @@ class Files:
     def prepare(self, depth: Depth) -> Sequence[Tree]:
         """Scan once, so that the scan at the freeze reads only what changed since."""
         self._previous = self._cached()
-        if self._options.stops:
-            trees.flush(ROOT, self._roots)
-        self._previous = index = self._scan(depth, [])
+        flushed = trees.flush(ROOT, self._roots) if self._options.stops else None
+        self._previous = index = self._scan(depth, [], flushed)
         return [Tree(TREE, ROOT, index, self._options.secret, held=True)] if self._options.stops else ()
 
     def freeze(
@@ -198,23 +198,31 @@ class Files:
 
     @contextlib.contextmanager
     def _stopped(self, depth: Depth, stop_limit: float) -> Iterator[_Stopped]:
-        """Stop the units that run, with what depends on them; the tree is scanned while they stand still."""
-        ran = units.running(self._options.stops)
+        """Stop the units that run, with what depends on them; the tree is scanned while they stand still.
 
-        def broken() -> str:
-            back = units.running(ran)
-            fix = "name what starts it, as its socket or timer, in `stops` of the component"
-            return f"{', '.join(back)} started by itself while its files were copied\n  fix: {fix}" if back else ""
+        Components that stop one unit do so one after the other: none may start it while another still reads.
+        """
+        names = [f"unit:{one}" for one in self._options.stops]
+        with contextlib.ExitStack() as alone:
+            alone.enter_context(locks.holding(self._host.paths.locks, names, LOCK_LIMITS * stop_limit))
+            ran = units.running(self._options.stops)
 
-        debt = (OWNER, "start", {"units": ran})
-        with Hold(
-            self._host.journal, debt, stop_limit, partial(units.stop, ran), partial(units.start, ran), broken
-        ) as hold:
-            stopped = _Stopped(self._options, lambda: self._scan(depth, []), depth, hold)
-            stopped.notes = self._not_entered()
-            yield stopped
-            if stopped.index is not None:
-                self._keep(stopped.index)
+            def start() -> None:
+                with alone:
+                    units.start(ran)
+
+            def broken() -> str:
+                back = units.running([*self._options.stops, *ran])
+                fix = "name what starts it, as its socket or timer, in `stops` of the component"
+                return f"{', '.join(back)} started by itself while its files were copied\n  fix: {fix}" if back else ""
+
+            debt = (OWNER, "start", {"units": ran})
+            with Hold(self._host.journal, debt, stop_limit, partial(units.stop, ran), start, broken) as hold:
+                stopped = _Stopped(self._options, lambda: self._scan(depth, []), depth, hold)
+                stopped.notes = self._not_entered()
+                yield stopped
+                if stopped.index is not None:
+                    self._keep(stopped.index)
         units.confirm(ran)
 
     @contextlib.contextmanager
@@ -233,7 +241,7 @@ class Files:
             captured.notes = [*notes, *self._not_entered()]
             yield captured
 
-    def _scan(self, depth: Depth, databases: list[trees.Entry]) -> trees.Index:
+    def _scan(self, depth: Depth, databases: list[trees.Entry], flushed: int | None = None) -> trees.Index:
         """Scan the paths; SQLite databases go to `databases` in place of the index."""
         roots = self._roots
 
@@ -251,6 +259,7 @@ class Files:
             depth=depth,
             boundaries=self._boundaries()[0],
             on_file=on_file if self._copies_databases else None,
+            flushed_ns=flushed,
         )
         present = {one.path for one in index.entries} | {one.path for one in databases}
         missing = [one for one in roots if one not in present and one not in index.unreadable]

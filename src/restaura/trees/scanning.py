@@ -217,13 +217,13 @@ class _Walk:
         return _entry(fd, name, path, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
 
-def flush(base: Path, roots: Sequence[str]) -> None:
-    """Write the file systems of `roots` (relative to `base`) to their disks (syncfs(2)).
+def flush(base: Path, roots: Sequence[str]) -> int:
+    """Write the file systems of `roots` (relative to `base`) to their disks (syncfs(2)); return when that began.
 
-    Afterwards a write through a shared mapping shows in its file's times: the kernel sets them at the first write to a
-    page that was clean.
+    From then on, a write through a shared mapping shows in its file's times: the kernel sets them at the first write to
+    a page that is clean. A page may be written to again while the others are still on their way to the disk.
     """
-    devices = set()
+    began, devices = time.time_ns(), set()
     for root in roots:
         with contextlib.suppress(OSError):
             descriptor = os.open(base / root, READ)
@@ -234,6 +234,7 @@ def flush(base: Path, roots: Sequence[str]) -> None:
                     _libc.syncfs(descriptor)
             finally:
                 os.close(descriptor)
+    return began
 
 
 def scan(
@@ -245,15 +246,17 @@ def scan(
     depth: Depth = "content",
     boundaries: Collection[str] = (),
     on_file: OnFile | None = None,
+    flushed_ns: int | None = None,
 ) -> Index:
     """Return the index of `roots` (relative to `base`, none inside another) and the directories above them.
 
     A file's SHA-256 is taken from `previous` when size, times, inode and device are equal, and times tell there; depth
     `catalog` reads no content. `boundaries` are directories that are recorded but not entered. `on_file` is called with
     every file that is not known from `previous`, and its first 16 bytes; when it returns False, the file is left out. A
-    root that is not there has no entry; what cannot be read is in `unreadable`.
+    root that is not there has no entry; what cannot be read is in `unreadable`. `flushed_ns` is what `flush` returned
+    right before: when the scan began as far as times tell.
     """
-    started = time.time_ns()
+    started = time.time_ns() if flushed_ns is None else flushed_ns
     known = {one.path: one for one in previous.entries if one.type == "file"} if previous else {}
     with ThreadPoolExecutor(max_workers=2) as pool:
         walk = _Walk(

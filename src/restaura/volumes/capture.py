@@ -44,7 +44,9 @@ class Scanner:
         self.selection = trees.Selection(never=never)
         self._known: dict[Path, trees.Index | None] = {}
 
-    def scan(self, piece: Piece, depth: Depth, databases: list[trees.Entry] | None = None) -> trees.Index:
+    def scan(
+        self, piece: Piece, depth: Depth, databases: list[trees.Entry] | None = None, flushed: int | None = None
+    ) -> trees.Index:
         """Return the index of a tree. SQLite databases of one that moves go to `databases` in place of the index."""
         found = [] if databases is None else databases
 
@@ -58,7 +60,14 @@ class Scanner:
         hook, known = on_file if piece.moves else None, self.known(piece)
         try:
             index = trees.scan(
-                piece.base, piece.roots, self.selection, known, depth=depth, boundaries=boundaries, on_file=hook
+                piece.base,
+                piece.roots,
+                self.selection,
+                known,
+                depth=depth,
+                boundaries=boundaries,
+                on_file=hook,
+                flushed_ns=flushed,
             )
         except FileNotFoundError:
             index = trees.Index([])

@@ -8,8 +8,8 @@ version_added: "0.1.0"
 short_description: Find what holds data on a host, how it is backed up, and what nobody backs up
 description:
   - Reads only, and needs nothing on the host but Python, neither packages nor a configuration.
-  - Looks for databases, Docker volumes, Compose projects and application trees; for cron jobs, timers, scripts, services
-    and programs that back them up; and for what these have to show. Judges what it finds.
+  - Looks for databases, Docker volumes, Compose projects and application trees; for cron jobs, timers, scripts,
+    services and programs that back them up; and for what these have to show. Judges what it finds.
   - The status is a finding and no failure of the task, unless O(fail_on) says so.
   - An audit that is not made by root says what it could not look at.
 extends_documentation_fragment:
@@ -40,7 +40,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 audit:
-  description: The audit, as C(restaura audit --json) answers it; C(docs/audit.md) and C(docs/reference/audit.json) describe it.
+  description:
+    - The audit, as C(restaura audit --json) answers it; C(docs/audit.md) and C(docs/reference/audit.json) describe it.
   returned: success
   type: dict
   contains:

@@ -25,7 +25,7 @@ DEDUPLICATING = {
 }
 ARCHIVING = {"pgbackrest", "wal-g", "barman"}
 # Problems with what a protection has to show.
-OUTPUT = {"stale", "never_produced", "empty", "failed", "shrinking", "age_unknown"}
+OUTPUT = {"stale", "never_produced", "empty", "failed", "shrinking"}
 SHELL_FIXES = {"pipe_hides_failure", "failure_not_checked"}
 
 
@@ -56,6 +56,8 @@ def _of(problem: Problem, about: list[Protection]) -> Iterator[Recommendation]:
         yield Recommendation("start_it", "short", name, _start(code.removeprefix("idle_"), about[0]))
     elif code in OUTPUT:
         yield Recommendation("repair", "short", name, _look(about[0], told.get("log", "")))
+    elif code == "age_unknown":
+        yield Recommendation("look_there", "short", {**name, "writes": told["writes"]}, _list(about[0]))
     elif code == "silent":
         yield Recommendation("hear_failures", "medium", name, _loud(about[0]))
     elif code == "restore_never_tried":
@@ -110,7 +112,7 @@ def _file(one: Protection) -> str:
 
 
 def _scripts(one: Protection) -> list[str]:
-    skipped = ("/etc/cron", "/var/spool/cron", "/var/log/")
+    skipped = ("/etc/", "/var/spool/cron", "/var/log/")
     return [e.where for e in one.evidence if e.kind == "file" and not e.where.startswith(skipped) and "/" in e.where]
 
 
@@ -129,6 +131,7 @@ def _start(code: str, one: Protection) -> str:
         "dot_in_name": f"mv {_quoted(path)} {_quoted(fixed)}",
         "not_executable": f"chmod +x {_quoted(path)}",
         "insecure_mode": f"chmod go-w {_quoted(path)}",
+        "bad_time": _edit(path),
         "no_newline": f"echo >> {_quoted(path)}",
         "no_cron_daemon": "apt-get install cron",
         "not_scheduled": f"echo {line} > /etc/cron.d/{scheduled}" if one.kind == "script" else SETUP,
@@ -148,7 +151,22 @@ def _look(one: Protection, log: str) -> str:
         return f"docker compose -p {_quoted(project)} logs --tail 50 {_quoted(service)}"
     if scripts := _scripts(one):
         return f"sh -x {_quoted(scripts[0])}" if scripts[0].endswith(".sh") else _quoted(scripts[0])
-    return f"sed -n {one.evidence[0].line or 1}p {_quoted(_file(one))}"
+    line = one.evidence[0].line
+    return f"sed -n {line}p {_quoted(_file(one))}" if line else f"sh -x {_quoted(_file(one))}"
+
+
+def _list(one: Protection) -> str:
+    """Return what lists the copies on another machine."""
+    place = next((place for place in one.writes if "*" not in place), "")
+    if place and "restic" in one.uses:
+        return f"restic -r {_quoted(place)} snapshots --latest 1"
+    if place and set(one.uses) & {"borg", "borgmatic"}:
+        return f"borg list --last 3 {_quoted(place)}"
+    if place and "rclone" in one.uses:
+        return f"rclone lsl {_quoted(place)}"
+    if place and "aws" in one.uses:
+        return f"aws s3 ls {_quoted(place)}"
+    return _look(one, "")
 
 
 def _edit(path: str) -> str:

@@ -36,6 +36,7 @@ class Copies:
 
     def __init__(self, look: Look) -> None:
         self.look = look
+        self._walked: dict[str, list[tuple[str, os.stat_result]]] = {}
         self._mounts = sorted(self._read_mounts(), reverse=True)
 
     def of(self, writes: list[str]) -> tuple[list[Copy], bool]:
@@ -178,7 +179,13 @@ class Copies:
             newest = max(found, key=lambda status: status.st_mtime)
             yield Copy(base, moment(newest.st_mtime), None, disk=newest.st_dev)
 
-    def _walk(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _walk(self, base: str) -> list[tuple[str, os.stat_result]]:
+        """Return what lies below a directory but directories; each is walked once."""
+        if base not in self._walked:
+            self._walked[base] = list(self._entries(base))
+        return self._walked[base]
+
+    def _entries(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
         waiting, counted = [(base, 0)], 0
         while waiting:
             directory, depth = waiting.pop()

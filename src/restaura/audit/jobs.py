@@ -5,6 +5,7 @@ Read from files, as cron(8), crontab(5), anacrontab(5), run-parts(8) and systemd
 """
 
 import contextlib
+import functools
 import itertools
 import re
 import stat
@@ -120,14 +121,16 @@ def _crontab(look: Look, path: str, user: str, idle: str) -> Iterator[Job]:
         evidence = Evidence("file", path, number)
         told = mailer and environment.get("MAILTO", "root") != ""
         code = "mailto_empty" if mailer else "no_mailer"
-        # cron(8) of Debian does not run a last line that has no end.
+        interval = WORDS.get(entry["word"]) if entry["word"] else cron_interval(entry["fields"])
+        # cron(8) of Debian does not run a last line that has no end, and refuses times that it does not understand.
         cut = "no_newline" if number == len(lines) else ""
+        cut = cut or ("bad_time" if entry["fields"] and interval is None else "")
         yield Job(
             "cron",
             f"{path}:{number}",
             (_until_percent(command.strip()),),
             f"@{entry['word']}" if entry["word"] else " ".join(entry["fields"].split()),
-            WORDS.get(entry["word"]) if entry["word"] else cron_interval(entry["fields"]),
+            interval,
             evidence,
             user=account.strip(),
             idle=cut or idle,
@@ -184,6 +187,7 @@ def _anacrontab(look: Look) -> Iterator[Job]:
             )
 
 
+@functools.cache
 def cron_interval(fields: str) -> int | None:
     """Return the longest time in seconds between two starts by five cron fields; None when they make no schedule."""
     try:

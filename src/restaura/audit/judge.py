@@ -16,6 +16,7 @@ from statistics import median
 from restaura.audit.advice import advise
 from restaura.audit.model import Audit, Copy, Evidence, Holder, Problem, Protection, Severity, Status, Take
 from restaura.audit.protections import Found
+from restaura.output import printable
 
 DATABASES = ("postgres", "supabase", "mysql", "mongodb", "redis", "qdrant", "prometheus", "grafana", "sqlite")
 # A copy of so few bytes holds nothing: an empty gzip has 20, an empty zstd 13, an empty xz 32.
@@ -90,7 +91,7 @@ class _Judgement:
         self._recovery()
         self._secrets()
         if not_seen := [one for one in self.seen.unreadable if one.detail in HIDING]:
-            parameters = {"count": str(len(not_seen)), "places": "\n".join(_place(one) for one in not_seen)}
+            parameters = {"count": str(len(not_seen)), "places": _lines(map(_place, not_seen))}
             self._problem("not_all_seen", "warning", (), parameters, not_seen)
         ranked = sorted(self.problems, key=lambda one: one.severity != "critical")
         seen = self.seen
@@ -176,7 +177,7 @@ class _Judgement:
         for one in self.holders:
             asked = [take.name for p in self._covering(one) for take in p.takes if take.kind == one.kind]
             if one.kind in ("postgres", "mysql", "mongodb") and asked and all(asked) and not self._whole(one):
-                names = {"holder": _name(one), "databases": "\n".join(sorted(set(asked)))}
+                names = {"holder": printable(one.id), "databases": _lines(sorted(set(asked)))}
                 self._problem("some_databases", "warning", (one.id,), names, one.evidence[:1])
 
     def _whole(self, holder: Holder) -> bool:
@@ -204,7 +205,7 @@ class _Judgement:
             for other in self.protections
             if other.id != one.id and set(one.covers) <= set(other.covers) and one.covers and self.usable(other)
         ]
-        about, name = (one.id, *one.covers), {"name": one.name, "place": _where(one)}
+        about, name = (one.id, *one.covers), {"name": printable(one.name), "place": printable(_where(one))}
         if one.idle:
             # One that nobody starts is only missed where nothing else does its work.
             if not others and (one.kind != "script" or not self._scheduled(one)):
@@ -221,19 +222,21 @@ class _Judgement:
 
     def _output(self, one: Protection, about: tuple[str, ...], name: dict[str, str], *, superseded: bool) -> None:
         """Judge what a protection has to show."""
-        newest, severity = _newest(one), "warning" if superseded else "critical"
+        newest, severity = _newest(one), "warning" if superseded or not one.covers else "critical"
         empty = [copy for copy in _heads(one) if _is_empty(copy)]
         if empty:
-            told = {**name, "copies": "\n".join(copy.where for copy in empty), "size_bytes": str(empty[0].bytes)}
+            told = {**name, "copies": _lines(copy.where for copy in empty), "size_bytes": str(empty[0].bytes)}
             self._problem("empty", _severity(severity), about, told, [Evidence("file", copy.where) for copy in empty])
         elif newest is None and one.seen:
-            told = {**name, "writes": "\n".join(one.writes)}
+            told = {**name, "writes": _lines(one.writes) or "?"}
             self._problem("never_produced", _severity(severity), about, told, one.evidence)
         elif newest is None:
             if one.uses and not one.last_run:
-                self._problem("age_unknown", "warning", about, {**name, "writes": "\n".join(one.writes)}, one.evidence)
+                self._problem(
+                    "age_unknown", "warning", about, {**name, "writes": _lines(one.writes) or "?"}, one.evidence
+                )
         elif self._age(newest) > self._limit(one, LATE):
-            lost = self._age(newest) > max(self._limit(one, LOST), timedelta(days=2)) and not superseded
+            lost = self._age(newest) > max(self._limit(one, LOST), timedelta(days=2)) and severity == "critical"
             told = {**name, "newest_at": newest, "schedule": one.schedule}
             shown = [Evidence("file", one.copies[0].where)] if one.copies else []
             self._problem(
@@ -277,7 +280,7 @@ class _Judgement:
                 by = [one for one in self.protections if set(one.covers) & set(ids) and not one.idle]
                 told = {
                     "holders": _names(some),
-                    "writes": "\n".join(sorted({place for one in by for place in one.writes})),
+                    "writes": _lines(sorted({place for one in by for place in one.writes})),
                 }
                 self._problem(
                     code, "warning", (*ids, *(one.id for one in by)), told, [e for p in by for e in p.evidence[:1]]
@@ -306,7 +309,7 @@ class _Judgement:
         working = [one for one in self.protections if not one.idle]
         untried = [one for one in working if one.restore_tried is None and not self._tried_elsewhere(one)]
         if untried:
-            told = {"protections": "\n".join(sorted({one.name for one in untried}))}
+            told = {"protections": _lines(sorted({one.name for one in untried}))}
             evidence = [e for one in untried for e in one.evidence[:1]]
             self._problem("restore_never_tried", "warning", [one.id for one in untried], told, evidence)
         if not self.seen.found.documents:
@@ -343,7 +346,7 @@ class _Judgement:
         covered_kinds |= {take.kind for one in working for take in one.takes if take.kind != "path"}
         answers: dict[str, bool | None] = {
             "cron_jobs": any(one.kind in ("cron", "timer", "restaura") for one in working),
-            "backup_scripts": any(one.kind == "script" or _is_script(one) for one in self.protections),
+            "backup_scripts": any(one.kind == "script" or is_script(one) for one in self.protections),
             "database_backup": bool(covered_kinds & (set(DATABASES) - {"supabase"})),
             "supabase_backup": "supabase" in covered_kinds,
             "volume_backup": "docker_volume" in covered_kinds,
@@ -399,7 +402,7 @@ def _servers(take: Take, kin: list[Holder]) -> list[Holder]:
     """Return the servers that a client asks; where that cannot be told, the only one that it can be."""
     if take.container and "*" not in take.container:
         called = re.compile(rf"({re.escape(take.project)}[-_])?{re.escape(take.container)}([-_]\d+)?")
-        found = [one for one in kin if take.container in (one.name, one.container)]
+        found = [one for one in kin if take.container in (one.name, one.container, *one.paths)]
         return found or [
             one
             for one in kin
@@ -478,12 +481,13 @@ def _ids(holders: Iterable[Holder]) -> tuple[str, ...]:
     return tuple(one.id for one in holders)
 
 
-def _name(one: Holder) -> str:
-    return one.id
+def _lines(words: Iterable[str]) -> str:
+    """Return a parameter that is a list; no word of it may break its line."""
+    return "\n".join(map(printable, words))
 
 
 def _names(holders: Iterable[Holder]) -> str:
-    return "\n".join(map(_name, holders))
+    return _lines(one.id for one in holders)
 
 
 def _evidence(holders: Iterable[Holder]) -> list[Evidence]:
@@ -498,10 +502,11 @@ def _where(one: Protection) -> str:
     return _place(one.evidence[0]) if one.evidence else one.name
 
 
-def _is_script(one: Protection) -> bool:
+def is_script(one: Protection) -> bool:
+    """Whether a script is at work: one that is called, or that lies in `cron.daily` and the like itself."""
     if one.kind == "restaura":
         return True
+    in_crontab = re.compile(r"/etc/(crontab|cron\.d/|anacrontab|borgmatic|pgbackrest|barman)|/var/spool/cron")
     return one.kind in ("cron", "timer") and any(
-        evidence.kind == "file" and not evidence.where.startswith(("/etc/cron", "/var/spool/cron"))
-        for evidence in one.evidence[1:]
+        evidence.kind == "file" and not in_crontab.match(evidence.where) for evidence in one.evidence
     )

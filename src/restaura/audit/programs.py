@@ -259,7 +259,8 @@ def _place(path: str, where: Where) -> list[Take]:
             found.append(Take(kind, name))  # type: ignore[arg-type]  # either of two literals
         return found
     whole = _host_path(path, where)
-    return [Take("path", posixpath.normpath(whole))] if whole.startswith("/") else []
+    # normpath(3) keeps two slashes at the beginning.
+    return [Take("path", posixpath.normpath(f"/{whole.lstrip('/')}"))] if whole.startswith("/") else []
 
 
 # Databases

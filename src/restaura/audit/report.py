@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from restaura.audit.advice import SETUP, TERMS
 from restaura.audit.document import Block, Document, Heading, Item, Items, Paragraph, Say, Table, Tick, Ticks
-from restaura.audit.judge import DATABASES
+from restaura.audit.judge import DATABASES, is_script
 from restaura.audit.model import Audit, Evidence, Holder, Problem, Protection, Recommendation
 
 MOST_EVIDENCE = 5
@@ -79,7 +79,7 @@ def _of_method(audit: Audit, name: str) -> Iterator[Protection]:
         if (
             one.kind in started.get(name, ())
             or covered & set(wanted.get(name, ()))
-            or (name == "backup_scripts" and one.kind != "compose_service")
+            or (name == "backup_scripts" and (one.kind == "script" or is_script(one)))
         ):
             yield one
 

@@ -3,6 +3,7 @@
 
 import posixpath
 import re
+import shlex
 from dataclasses import dataclass, field
 
 from restaura.audit.looking import Look
@@ -55,6 +56,7 @@ class Tracer:
         self.secrets = secrets
         self._known: dict[tuple[str, tuple[tuple[str, str], ...]], Trace] = {}
         self._texts: dict[str, str | None] = {}
+        self._there: dict[str, bool] = {}
 
     def command(self, text: str, variables: dict[str, str], path: str, line: int | None, *, named: bool) -> Trace:
         """Trace one command of a crontab or unit, which stands in `path` at `line`."""
@@ -75,10 +77,16 @@ class Tracer:
         text = self.text(path)
         if text is None:
             return Trace(opaque=[Evidence("file", path)])
-        self.secrets.search(text, path)
         named = bool(BACKUP_WORD.search(posixpath.basename(path)))
         script = self._read(text, path, variables)
         trace = self._script(script, path, None, named, calls, (*above, path))
+        status = self.look.status(path)
+        # Settings that a script reads in are a place for secrets, when nobody else may read them.
+        settings = bool(status) and not (trace.facts.backs_up or trace.facts.restores or script.commands)
+        self.secrets.search(text, path, told=not (settings and status and not status.st_mode & 0o077))
+        if path.endswith(".py"):
+            for command in script.commands:
+                self.secrets.search(shlex.join(command.words), path, line=command.line)
         if trace.facts.backs_up or trace.facts.restores:
             trace.evidence.insert(0, Evidence("file", path))
         return trace
@@ -143,19 +151,19 @@ class Tracer:
 
     def _find(self, name: str, variables: dict[str, str]) -> str | None:
         """Return the path of a script that is called; None for a program of the distribution or one not there."""
-        if "*" in name or name.startswith("-"):
+        if "*" in name or name.startswith("-") or posixpath.basename(name) in PROGRAMS:
             return None
         if "/" in name:
             places = [name if name.startswith("/") else posixpath.join(variables.get("PWD", "/"), name)]
-        elif posixpath.basename(name) in PROGRAMS:
-            return None
         else:
             home = variables.get("HOME", "/root")
             places = [f"{one}/{name}" for one in (*SEARCHED, f"{home}/bin", f"{home}/.local/bin")]
-        for one in map(posixpath.normpath, places):
-            if not one.startswith(SYSTEM) and posixpath.basename(one) not in PROGRAMS and self.look.status(one):
-                return one
-        return None
+        return next((one for one in map(posixpath.normpath, places) if self._is_there(one)), None)
+
+    def _is_there(self, path: str) -> bool:
+        if path not in self._there:
+            self._there[path] = not path.startswith(SYSTEM) and self.look.status(path) is not None
+        return self._there[path]
 
     def _judge(self, trace: Trace, script: Script, dump: Command, path: str, line: int | None) -> None:
         """Look at what happens when a dump fails."""

@@ -81,6 +81,8 @@ class Secrets:
                 if kind == "password" and ELSEWHERE.search(match[0]):
                     continue
                 value = next((group for group in match.groups() if group), "")
+                if path.endswith(".py") and kind == "password" and match.lastindex == 3 and " " not in match[0]:
+                    continue  # in Python, what has no quotes is a name
                 if kind != "private_key" and (len(value) < 2 or value.startswith("$")):
                     continue
                 if kind == "password" and comment and re.fullmatch(r"[\w.<>-]{0,12}", value):

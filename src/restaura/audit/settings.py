@@ -160,7 +160,7 @@ def _pgbackrest(look: Look) -> Iterator[Setting]:
             one.facts.encrypted |= general.get(f"repo{number}-cipher-type", "none") != "none"
         for stanza in stanzas:
             data = [value for key, value in found[stanza].items() if re.fullmatch(r"pg\d+-path|db-path", key)]
-            one.facts.takes += [Take("postgres", "", "", "")] if not data else [Take("path", value) for value in data]
+            one.facts.takes += [Take("postgres", "", value) for value in data or [""]]
         yield one
 
 

@@ -46,7 +46,8 @@ EN = {
     "conclusion_OK": "The backups of this host are in order. Keep trying restores: only what was restored is proven.",
     "conclusion_WARNING": "The audit found gaps in the backups of this host. The recommendations above close them, the "
     "first ones first.",
-    "conclusion_CRITICAL": "Some of its data could not be restored today. Carry out the short-term recommendations now.",
+    "conclusion_CRITICAL": "Some of its data could not be restored today. "
+    "Carry out the short-term recommendations now.",
     "next_steps": "Next steps",
     "step_apply": "Carry out the short-term recommendations",
     "step_setup": "Set up backups (from a clone of Restaura on this host)",
@@ -141,6 +142,7 @@ EN = {
     "idle_not_executable": "{name} is never started: its script is not executable\nThe file is {place}",
     "idle_insecure_mode": "{name} is never started: cron refuses files that others may write\nThe file is {place}",
     "idle_no_newline": "{name} is never started: its line has no end, so that cron skips it\nThe line is {place}",
+    "idle_bad_time": "{name} is never started: cron does not understand its times\nThe line is {place}",
     "idle_no_cron_daemon": "{name} is never started: no cron daemon is installed\nThe line is {place}",
     "idle_not_scheduled": "{name} is started by nobody\nNo crontab, timer or service calls {place}",
     "only_on_same_disk": "The only copies are on the disk of the data itself\n"
@@ -149,8 +151,8 @@ EN = {
     "only_on_host": "The only copies are on this host\n"
     "When the server is lost, so are the copies of {holders}\n"
     "They are at {writes}",
-    "world_readable": "Everybody on this host may read the copies of {name}\n{count} files in {folder}",
-    "owner_cannot_read": "The owner of copies of {name} may not read them\n{count} files in {folder}",
+    "world_readable": "Everybody on this host may read the copies of {name}\nFiles in {folder}: {count}",
+    "owner_cannot_read": "The owner of copies of {name} may not read them\nFiles in {folder}: {count}",
     "secret_in_file": "Secrets stand in {file}\n"
     "Line {lines}: {kinds}\n"
     "Whoever reads the file, or a backup of it, has them",
@@ -202,6 +204,7 @@ EN = {
     "look_as_root": "Run the audit again as root\nWhat could not be read is looked at then",
     "start_it": "Have {name} started",
     "repair": "Find out why {name} does not work, and repair it",
+    "look_there": "See when {name} last worked\nIt writes to {writes}",
     "dump_databases": "Take databases by dumps, whole servers at once\nFor {holders}",
     "move_secrets": "Move secrets out of {file}\n"
     "Put them into a file that only its user may read, as ~/.pgpass, and change them",

@@ -67,6 +67,8 @@ class ResticPointWriter:
             with self._lock:
                 self._parents[component, artifact.name] = snapshot
                 self._passes.append(snapshot)
+        # Not while something is stopped.
+        self._begin_last()
 
     def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
         """Store the entries of a tree's index as one snapshot, next to nothing when there is nothing to store."""

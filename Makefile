@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target is one command; what takes more stands in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup_backup venv lint types test test-unit test-repo test-integration test-playbooks test-molecule scenario demo generate \
+.PHONY: help setup_backup venv lint types test test-unit test-repo test-integration test-playbooks test-molecule scenario demo bench generate \
     lab-up lab-down clean
 
 help: ## this list
@@ -42,6 +42,9 @@ scenario: venv ## one scenario, S=backup_files; its host is kept when it fails, 
 
 demo: venv ## a disposable host: back it up, destroy it, restore it on another from store and kit
 	@.venv/bin/python -m tools.demo
+
+bench: venv ## measure against the bare tools and borgmatic, 20 minutes; ROWS='tree-first …' chooses, SCALE=0.1 shrinks
+	@.venv/bin/python -m tools.bench $(ROWS) $(if $(SCALE),--scale $(SCALE)) $(if $(FRESH),--fresh) $(if $(KEEP),--keep)
 
 generate: venv ## write what follows from src/restaura/config/schema.py: specs, READMEs, the reference
 	@PYTHONPATH=src .venv/bin/python -m tools.generate

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of docs/performance.md: seconds of each contestant, their ratios, and whether the aims are met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.subjects import ACTS, DEPTHS, STORES, SUBJECTS
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+# Times the bare tools, plus seconds.
+AIMS = {"catalog": 1.05, "content": 1.3}
+EXTRA_SECONDS = 3.0
+PEAK_MIB = 100.0
+WHAT = {"database": "1 GB database", "tree": "2 GB, 50,000 files", "databases": "100 small databases"}
+DOES = {"first": "first backup", "changed": "backup after 1 % changed", "restore": "restore"}
+TOOLS = {
+    ("database", "dated"): "pg_dump into zstd",
+    ("database", "restic"): "pg_dump into restic",
+    ("tree", "dated"): "tar into zstd",
+    ("tree", "restic"): "restic",
+    ("databases", "dated"): "a loop of pg_dump into zstd",
+    ("databases", "restic"): "a loop of pg_dump, then restic",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement: seconds, bytes that its store took, and the program's own peak memory in MiB (0: not ours)."""
+
+    name: str
+    seconds: float
+    stored: int
+    peak_mib: float = 0.0
+
+
+def markdown(results: Mapping[str, Result], header: str) -> str:
+    """Return the tables of every row that was measured whole, and what is short of the aims."""
+    lines = [header, ""]
+    short: list[str] = []
+    for subject in SUBJECTS:
+        rows = [
+            row for act in ACTS for store in STORES if (row := _row(results, subject, act, store, short)) is not None
+        ]
+        if rows:
+            lines += [f"### {WHAT[subject]}", ""]
+            lines += [
+                "| | bare tools | `catalog` | `content` | borgmatic | memory |",
+                "| --- | --- | --- | --- | --- | --- |",
+            ]
+            lines += [*rows, ""]
+    lines += ["Short of the aims:", "", *short, ""] if short else ["Every row meets the aims.", ""]
+    return "\n".join(lines)
+
+
+def _row(results: Mapping[str, Result], subject: str, act: str, store: str, short: list[str]) -> str | None:
+    names = [f"{subject}-{act}/{store}-{who}" for who in ("bare", *DEPTHS)]
+    if not all(name in results for name in names):
+        return None
+    bare, *ours = [results[name] for name in names]
+    borgmatic = results.get(f"{subject}-{act}/borgmatic")
+    label = f"{DOES[act]}, `{store}`"
+    cells = [f"{label} ({TOOLS[subject, store]})", f"{bare.seconds:.1f} s"]
+    for depth, one in zip(DEPTHS, ours, strict=True):
+        limit = bare.seconds * AIMS[depth] + EXTRA_SECONDS
+        cells.append(f"{one.seconds:.1f} s ({one.seconds / bare.seconds:.2f} ×){' ✗' * (one.seconds > limit)}")
+        where = f"- {WHAT[subject]}, {label}, `{depth}`: {one.seconds:.1f} s"
+        if one.seconds > limit:
+            short.append(f"{where}, {one.seconds - limit:.1f} s over {AIMS[depth]} × {bare.seconds:.1f} s + 3 s")
+        if borgmatic and one.seconds >= borgmatic.seconds:
+            short.append(f"{where}, and borgmatic {borgmatic.seconds:.1f} s")
+        if one.peak_mib > PEAK_MIB:
+            short.append(f"{where}, with {one.peak_mib:.0f} MiB of memory of its own")
+    cells += [f"{borgmatic.seconds:.1f} s" if borgmatic else "–", f"{max(one.peak_mib for one in ours):.0f} MiB"]
+    return f"| {' | '.join(cells)} |"
+
+
+def write(page: Path, table: str) -> None:
+    """Put the tables between the markers of a page; ValueError when it has none."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} lacks {BEGIN} or {END}")
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")

@@ -580,3 +580,33 @@ def test_a_parameter_of_a_role_is_heard_and_a_misspelt_one_refused(
     seen = site.play(str(play), "--check")
     assert seen.status == "failed"
     assert "backup_files_component" in seen.messages[0]
+
+
+# -- Debian 12 --------------------
+
+
+def test_an_edited_pin_on_debian_12_is_named_and_put_back(
+    make_host: Callable[..., hosts.Host], project: Path, tmp_path: Path
+) -> None:
+    old = make_host("drift-12", "debian12")
+    pin, source = "/etc/apt/preferences.d/restaura-restic", "/etc/apt/sources.list.d/restaura-restic.sources"
+    # With this pin the next upgrade would take all of Debian 13.
+    sh(
+        old,
+        f"printf 'Package: *\\nPin: release n=trixie\\nPin-Priority: 900\\n' > {pin};"
+        "printf '#!/bin/sh\\necho restic 0.18.0\\n' > /usr/local/bin/restic; chmod 755 /usr/local/bin/restic",
+    )
+    spoilt = sh(old, f"cat {pin}")
+    site = Site(tmp_path, project, {"backup_files_components": [{"name": "etc", "paths": ["/etc"]}]})
+    site.add(old)
+    seen = site.play("setup_backup.yml", "--check", "--diff")
+    assert seen.status == "successful", seen.messages
+    assert "that only restic comes from Debian 13 had been edited or deleted and is put back" in seen.told
+    for line in ("-Pin-Priority: 900", "+Pin-Priority: -10", "+Suites: trixie"):
+        assert line in seen.text.splitlines(), line
+    assert sh(old, f"cat {pin}; test ! -e {source}") == spoilt
+    mended = site.play("setup_backup.yml", "--tags", "install")
+    assert (mended.status, mended.changed) == ("successful", 2), mended.messages
+    assert sh(old, f"grep -A2 -Fx 'Package: *' {pin}").splitlines()[2] == "Pin-Priority: -10"
+    assert "trixie" in sh(old, f"cat {source}")
+    assert site.play("setup_backup.yml", "--tags", "install").changed == 0

@@ -136,9 +136,16 @@ class Copies:
         wanted = re.compile(
             ".*".join(map(re.escape, re.split(r"\*+", pattern.rstrip("/")))) + r"([./_-].*)?", re.DOTALL
         )
+        deep = pattern.rstrip("/").count("/")
+        folders: dict[str, list[tuple[str, os.stat_result]]] = {}
         for path, status in self._walk(parent):
             if stat.S_ISREG(status.st_mode) and wanted.fullmatch(path):
-                yield self._copy(path, status)
+                if path.count("/") > deep:  # what is written is a folder, with all that is in it
+                    folders.setdefault("/".join(path.split("/")[: deep + 1]), []).append((path, status))
+                else:
+                    yield self._copy(path, status)
+        for folder, held in folders.items():
+            yield self._folder(folder, held, max(status.st_mtime for _, status in held))
 
     def _directory(self, base: str) -> Iterator[Copy]:
         """Return a directory's files as copies, each folder of a date as one, or a mirror of a tree as one."""

@@ -142,7 +142,7 @@ def _crontab(look: Look, path: str, user: str, idle: str) -> Iterator[Job]:
 
 def _until_percent(command: str) -> str:
     """Return a crontab's command: what follows the first bare % is its standard input."""
-    return re.sub(r"(?<!\\)%.*", "", command).replace("\\%", "%")
+    return re.sub(r"(?<!\\)%.*", "", command).replace("\\%", "%").strip()
 
 
 def _parts(look: Look) -> Iterator[Job]:

@@ -15,6 +15,7 @@ from statistics import median
 
 from restaura.audit.advice import advise
 from restaura.audit.model import Audit, Copy, Evidence, Holder, Problem, Protection, Severity, Status, Take
+from restaura.audit.programs import BACKUP_WORD
 from restaura.audit.protections import Found
 from restaura.output import printable
 
@@ -70,14 +71,14 @@ class _Judgement:
         self.seen = seen
         self.protections = [replace(one, covers=covered(one, seen.holders)) for one in seen.found.protections]
         self.protections = _with_contents(self.protections, seen.holders)
-        kept = {
-            place.partition("*")[0].rstrip("/") for one in self.protections for place in one.writes if place[:1] == "/"
-        }
+        places = [place for one in self.protections for place in one.writes if place.startswith("/")]
+        kept = {place.rpartition("/")[0] if "*" in place else place for place in places}
+        kept = {place for place in kept if BACKUP_WORD.search(place) and "*" not in place}
         # Where backups lie is no data of its own.
         self.holders = [
             one
             for one in seen.holders
-            if not (one.kind == "tree" and any(_within(path, place) for path in one.paths for place in kept if place))
+            if not (one.kind == "tree" and any(_within(path, place) for path in one.paths for place in kept))
         ]
         self.hidden = [one for one in seen.unreadable if one.detail in HIDING and not self._is_data(one.where)]
         self.problems: list[Problem] = []

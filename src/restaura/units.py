@@ -48,6 +48,8 @@ def start(units: Sequence[str]) -> None:
     """Start `units`, which may run already; SourceError when one does not start."""
     if not units:
         return
+    # Components of one unit are swapped one after the other: systemd would refuse the sixth start within 10 seconds.
+    run(["systemctl", "reset-failed", *units], accept=range(256))
     try:
         run(["systemctl", "start", *units], timeout=START_SECONDS)
     except RestauraError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from restaura import units
 from restaura.config.schema import Config, Settings, Store
 from restaura.errors import SourceError
 from restaura.host import Host
@@ -428,4 +429,24 @@ def test_units_that_run_are_stopped_around_a_swap_and_started_again(tmp_path: Pa
         assert shell('readlink "/proc/$1/cwd"', app, now.strip()) == f"{app}\n"
     finally:
         shell(f"systemctl stop {unit.name}", app)
+        unit.unlink()
+
+
+def test_a_unit_of_several_components_is_started_as_often_as_it_was_stopped() -> None:
+    folder = Path("/run/systemd/system")
+    unit = folder / "restaura-test-often.service"
+    wanted = folder / "multi-user.target.wants" / unit.name
+    unit.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    # Enabled: systemd forgets the starts of a unit that nothing wants.
+    wanted.parent.mkdir(exist_ok=True)
+    wanted.symlink_to(unit)
+    shell(f"systemctl daemon-reload; systemctl start {unit.name}", folder)
+    try:
+        for _ in range(8):
+            units.stop([unit.name])
+            units.start([unit.name])
+        assert units.running([unit.name]) == [unit.name]
+    finally:
+        wanted.unlink()
+        shell(f"systemctl stop {unit.name}", folder)
         unit.unlink()

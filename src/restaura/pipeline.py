@@ -642,7 +642,9 @@ def shrunk(options: Component, artifacts: Sequence[StoredArtifact], last: Stored
     total = sum(size for name, size in now.items() if not name.endswith(INDEX_SUFFIX))
     found = [f"shrank from {before.bytes} to {total} bytes"] if total < before.bytes * keep else []
     for one in before.artifacts:
-        if one.kind != "stream" or one.name.endswith(INDEX_SUFFIX):
+        # What is copied beside a tree since it moved comes and goes; of a component's only tree the total says it all.
+        folder, named, _ = one.name.partition("/")
+        if one.name.endswith(INDEX_SUFFIX) or (one.kind == "tree" and (not named or folder == "copies")):
             continue
         there = now.get(one.name)
         if there is None:

@@ -275,10 +275,22 @@ def test_an_empty_dump_is_suspect_at_the_first_run_too(tmp_path: Path) -> None:
 def test_an_artifact_that_is_gone_is_suspect() -> None:
     from restaura.config.schema import Component
 
-    before = ComponentRecord("db", "fake", "complete", artifacts=[StoredArtifact("a.dump", "stream", 9, "")])
+    artifacts = [
+        StoredArtifact("a.dump", "stream", 9, ""),
+        StoredArtifact("volumes/a", "tree", 1_000_000, ""),
+        StoredArtifact("volumes/b", "tree", 9_000_000, ""),
+        StoredArtifact("copies/volumes.a", "tree", 9, ""),
+        StoredArtifact("copies", "tree", 9, ""),
+    ]
+    before = ComponentRecord("db", "fake", "complete", artifacts=artifacts)
     manifest = Manifest("20251231T000000Z-aaaaaa", "l", "h", "me", "daily", "", "", "", 1, {}, [before])
     last = StoredPoint(manifest.id, "h", "daily", "l", {}, manifest)
-    assert shrunk(Component(name="db"), [], last) == ["a.dump is no longer there (9 bytes before)"]
+    now = [StoredArtifact("volumes/a", "tree", 400_000, ""), artifacts[2]]
+    assert shrunk(Component(name="db"), now, last) == [
+        "a.dump is no longer there (9 bytes before)",
+        "volumes/a shrank from 1000000 to 400000 bytes",
+    ]
+    assert "volumes/a is no longer there (1000000 bytes before)" in shrunk(Component(name="db"), artifacts[2:], last)
     assert shrunk(Component(name="db", shrink_guard=100), [], last) == []
 
 

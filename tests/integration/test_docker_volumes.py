@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -342,31 +341,34 @@ def test_volumes_that_come_and_go_during_a_run(host: Host, place: Path) -> None:
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Wait for the daemon no longer than a test should, and have it again afterwards."""
-    monkeypatch.setattr(Daemon.__init__, "__defaults__", (3,))
-    monkeypatch.setattr(stopping, "DAEMON_SECONDS", 1)
+def daemon_again() -> Iterator[None]:
+    """Have the daemon again afterwards, whatever became of it."""
     yield
     start_daemon()
 
 
-def test_a_daemon_that_stops_hangs_or_restarts(project: Project, host: Host, hurried: None) -> None:
+# Docker's client leaves its socket open when the daemon does not answer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("daemon_again")
+def test_a_daemon_that_stops_hangs_or_restarts(project: Project, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     own = source(host, projects=["shop"])
-    pid = int(run("systemctl", "show", "-P", "MainPID", "docker"))
-    run("kill", "-STOP", str(pid))
-    begun = time.monotonic()
-    (problem,) = own.probe().problems
-    run("kill", "-CONT", str(pid))
+    pid = run("systemctl", "show", "-P", "MainPID", "docker")
+    run("kill", "-STOP", pid)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(Daemon.__init__, "__defaults__", (2,))
+        (problem,) = own.probe().problems
+    run("kill", "-CONT", pid)
     assert "the Docker daemon does not answer" in problem[0]
     assert problem[1] == "systemctl restart docker"
-    assert time.monotonic() - begun < 60
 
     frozen = own.freeze("content")
     held = frozen.__enter__()
     run("systemctl", "stop", "docker.socket", "docker.service")
     assert held.hold is not None
-    with pytest.raises(SourceError, match=r"were not started again.*does not answer"):
-        held.hold.release()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(stopping, "DAEMON_SECONDS", 0)
+        with pytest.raises(SourceError, match=r"were not started again.*does not answer"):
+            held.hold.release()
     frozen.__exit__(None, None, None)
     assert "does not answer" in own.probe().problems[0][0]
     (debt,) = [one for one in host.journal.open_debts() if one.act == "hold"]

@@ -319,15 +319,10 @@ class DatedWriter:
 
     def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
         """Store a tree as one archive."""
-
-        def write(data: bytes) -> None:
-            watch()
-            encoder.write(data)
-
         stored = self._place(component, f"{artifact.name}.tar", artifact.secret)
         encoder = self._begin(stored, sum(one.size for one in artifact.index.entries))
         try:
-            entries = tar.pack(artifact, write)
+            entries = tar.pack(artifact, encoder.write, watch)
             self.end(stored, encoder)
         except BaseException:
             self.drop(stored, encoder)

@@ -11,13 +11,14 @@ import io
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from restaura.errors import DamagedError, StoreError
+from restaura.errors import DamagedError, RestauraError, StoreError
 from restaura.process import Child, failure
 from restaura.sources import Tree
 from restaura.stores import StoredEntry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 CHUNK = 1 << 20
+WATCH_SECONDS = 1.0
 LONGEST_PAX = 64 << 20
 ZEROS = bytes(CHUNK)
 TYPES = {"0": "file", "\0": "file", "7": "file", "1": "hard", "2": "link", "3": "char", "4": "block", "5": "dir"}
@@ -242,8 +244,10 @@ def _member(header: bytes, records: dict[str, bytes]) -> tuple[Member, int, bool
     return member, stored, sparse
 
 
-def pack(tree: Tree, write: Callable[[bytes], object]) -> list[StoredEntry]:
+def pack(tree: Tree, write: Callable[[bytes], object], watch: Callable[[], None] = lambda: None) -> list[StoredEntry]:
     """Write a tree's archive and return what it holds, hashed as it flowed; StoreError when a file cannot be read.
+
+    `watch` is called every second, and stops it by raising: tar may wait for a disk meanwhile.
 
     Files that vanish or change meanwhile are no error here: the entries tell. Sockets cannot be in an archive.
     """
@@ -255,7 +259,7 @@ def pack(tree: Tree, write: Callable[[bytes], object]) -> list[StoredEntry]:
         names.writelines(_bytes(one.path) + b"\0" for one in tree.index.entries if one.type != "socket")
         names.seek(0)
         # LC_ALL=C: its messages are read.
-        with Child(argv, env={"LC_ALL": "C"}, stdin=names) as child:
+        with Child(argv, env={"LC_ALL": "C"}, stdin=names) as child, _watched(child, watch):
             archive = Archive(child.stdout, write)
             try:
                 for member in archive.members():
@@ -271,6 +275,28 @@ def pack(tree: Tree, write: Callable[[bytes], object]) -> list[StoredEntry]:
             if code not in (0, 1, 2) or (code and problems):
                 raise StoreError(failure(argv, code, "\n".join(problems[:20])), where=str(tree.base))
     return list(entries.values())
+
+
+@contextlib.contextmanager
+def _watched(child: Child, watch: Callable[[], None]) -> Iterator[None]:
+    """Kill `child` as soon as `watch` raises."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            try:
+                watch()
+            except RestauraError:
+                child.kill()
+                return
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _stored(member: Member, earlier: dict[str, StoredEntry]) -> StoredEntry:

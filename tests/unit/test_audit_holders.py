@@ -405,6 +405,16 @@ def test_directories_that_containers_mount(host: MadeUpHost) -> None:
     assert list(found(host)) == ["tree:/media/pictures"]
 
 
+def test_repositories_hold_copies_and_are_no_data(host: MadeUpHost) -> None:
+    for name in ("config", "data/x", "index/x", "keys/x", "snapshots/x"):
+        host.put(f"/srv/r/{name}")
+    for name in ("README", "config", "data/0/1", "nonce"):
+        host.put(f"/mnt/disk/b/{name}")
+    host.put("/opt/s/store.json")
+    host.put("/srv/app/config")
+    assert list(found(host)) == ["tree:/srv/app"]
+
+
 def test_sizes_count_hard_links_once_and_holes_not(host: MadeUpHost) -> None:
     host.put("/srv/app/one", b"x" * 100_000)
     host.at("/srv/app/two").hardlink_to(host.at("/srv/app/one"))

@@ -21,6 +21,12 @@ REFUSALS = 50
 _SQLITE = re.compile(r".+\.(db|db3|s3db|sqlite|sqlite3)", re.IGNORECASE)
 # Below these, a database is a cache or a tool's own.
 _TOOLS = frozenset({".git", ".venv", "venv", "node_modules", "site-packages", "dist-packages", "__pycache__"})
+# What stands at the top of a repository of Restaura, restic and borg: it holds copies.
+_COPIES = (
+    frozenset({"store.json"}),
+    frozenset({"config", "data", "index", "keys", "snapshots"}),
+    frozenset({"README", "config", "data", "nonce"}),
+)
 
 
 @dataclass
@@ -80,6 +86,8 @@ class Walker:
             engine = None if hidden or directory == "/" else marked(names)
             if engine and engine.kind != "grafana":
                 found.databases.append((engine.kind, directory))
+                continue
+            if any(one <= names for one in _COPIES):
                 continue
             found.bytes = None if found.bytes is None else found.bytes + blocks * 512
             found.files = found.files or here.files

@@ -293,6 +293,14 @@ def test_a_database_is_known_by_its_process_and_by_its_data_whatever_its_image(h
     assert list(found(host)) == ["postgres:renum-db", "redis:queue"]
 
 
+def test_the_version_of_a_cluster_that_lies_where_newer_images_put_it(host: MadeUpHost) -> None:
+    host.put(host.volume("db") + "/18/docker/PG_VERSION", "18\n")
+    host.container("db", "postgres", ("db", "/var/lib/postgresql"))
+    host.daemon()
+    assert found(host)["postgres:db"].version == "18"
+    assert blamed(host) == {}
+
+
 def test_a_volume_that_holds_more_than_a_database_is_told_of_too(host: MadeUpHost) -> None:
     host.volume("everything")
     host.container("db", "postgres:17", ("everything", "/var/lib"))

@@ -453,10 +453,9 @@ class Finder:
             self._by_volume(draft, draft.volumes[0])
 
     def _postgres_version(self, path: str) -> str:
-        for place in [path, f"{path}/data", *self.machine.glob(f"{path}/*/*")] if path else []:
-            if text := self.machine.look.text(f"{place}/PG_VERSION"):
-                return text.strip()[:20]
-        return ""
+        """Return the major version that a cluster in a volume tells; from 18 on, its image puts it two levels down."""
+        places = [f"{path}/PG_VERSION", *self.machine.glob(f"{path}/*/docker/PG_VERSION")] if path else []
+        return next((text.strip()[:20] for one in places if (text := self.machine.look.text(one))), "")
 
     def _is_supabase(self, project: str) -> bool:
         return project in self._supabase

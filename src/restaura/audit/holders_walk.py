@@ -18,6 +18,7 @@ from restaura.sqlite import MAGIC
 
 ENTRIES = 60_000
 REFUSALS = 50
+PATIENCE = 4
 _SQLITE = re.compile(r".+\.(db|db3|s3db|sqlite|sqlite3)", re.IGNORECASE)
 # Below these, a database is a cache or a tool's own.
 _TOOLS = frozenset({".git", ".venv", "venv", "node_modules", "site-packages", "dist-packages", "__pycache__"})
@@ -44,11 +45,14 @@ class Found:
 
 
 class Walker:
-    """Walks within ENTRIES entries for each tree, and `seconds` for all."""
+    """Walks within ENTRIES entries for each tree, and for all within `seconds` of work, PATIENCE times as long at most.
+
+    Work counts, and not time alone: on a busy host as much is seen as on an idle one.
+    """
 
     def __init__(self, machine: Machine, seconds: float, skip: frozenset[str] = frozenset()) -> None:
         self._machine, self._skip = machine, skip
-        self._deadline = time.monotonic() + seconds
+        self._deadline, self._latest = time.thread_time() + seconds, time.monotonic() + PATIENCE * seconds
         self._refusals = 0
 
     def walk(self, top: str, *, look: bool = True) -> Found:
@@ -63,7 +67,7 @@ class Walker:
             folders: list[tuple[str, str]] = []
             for entry in self._entries(directory, found):
                 left -= 1
-                if left < 0 or (left % 500 == 0 and time.monotonic() > self._deadline):
+                if left < 0 or (left % 500 == 0 and self._late()):
                     self._machine.look.blame(directory, "too_long", "directory")
                     found.bytes, waiting, folders = None, deque(), []
                     break
@@ -95,6 +99,9 @@ class Walker:
             found.compose += here.compose
             waiting.extend(folders)
         return found
+
+    def _late(self) -> bool:
+        return time.thread_time() > self._deadline or time.monotonic() > self._latest
 
     def size(self, path: str) -> int | None:
         """Return the bytes on disk of a path and all below it; None when that would take too long or is forbidden."""

@@ -69,11 +69,19 @@ def judge(seen: Seen) -> Audit:
 class _Judgement:
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
-        self.protections = [replace(one, covers=covered(one, seen.holders)) for one in seen.found.protections]
+        # What Restaura covers is known by its own rules.
+        self.protections = [
+            one if one.kind == "restaura" else replace(one, covers=covered(one, seen.holders))
+            for one in seen.found.protections
+        ]
         self.protections = _with_contents(self.protections, seen.holders)
-        places = [place for one in self.protections for place in one.writes if place.startswith("/")]
-        kept = {place.rpartition("/")[0] if "*" in place else place for place in places}
-        kept = {place for place in kept if BACKUP_WORD.search(place) and "*" not in place}
+        places = [(one.kind, place) for one in self.protections for place in one.writes if place.startswith("/")]
+        folders = [(kind, place.rpartition("/")[0] if "*" in place else place) for kind, place in places]
+        kept = {
+            place
+            for kind, place in folders
+            if "*" not in place and (kind == "restaura" or BACKUP_WORD.search(place.rpartition("/")[2]))
+        }
         # Where backups lie is no data of its own.
         self.holders = [
             one

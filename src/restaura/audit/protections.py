@@ -59,14 +59,20 @@ class _Finder:
 
     def find(self, holders: Sequence[Holder]) -> Found:
         """Find everything."""
-        own, ours = restaura_itself.find(self.look, Paths(self.look.root))
+        own, ours = restaura_itself.find(self.look, Paths(self.look.root), holders)
         found = [*own, *(one for job in find_jobs(self.look) for one in self._job(job, known=bool(own)))]
         compose = {one.where for holder in holders for one in holder.evidence if _is_compose(one)}
         found += [self._service(one) for one in find_services(self.look, self.secrets, compose)]
         found += [self._setting(one) for one in self.settings if one.facts.takes and one.program not in self.used]
         kept = find_kept(self.look)
         scheduled = {one.where for protection in found for one in protection.evidence}
-        found += [one for path in kept.scripts if path not in scheduled for one in self._script(path)]
+        found += [
+            one
+            for path in kept.scripts
+            if path not in scheduled
+            for one in self._script(path)
+            if not (own and one.uses == ("restaura",))
+        ]
         scripts = [one for path in kept.recovery_scripts for one in self._recovery(path)]
         return Found(
             tuple(self._tried(found)),

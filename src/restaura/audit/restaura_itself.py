@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restaura's own backups, as its configuration and catalogue on this host tell. Read only: no store is asked."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC
 
 from restaura import catalogue, schedule
+from restaura.audit import coverage
 from restaura.audit.jobs import MAILERS, cron_interval
 from restaura.audit.looking import Look
-from restaura.audit.model import Copy, Evidence, Protection, Take
+from restaura.audit.model import Copy, Evidence, Holder, Protection, Take
 from restaura.catalogue import Row
 from restaura.config.schema import Component, Config, Plan
 from restaura.errors import RestauraError
@@ -17,8 +20,8 @@ from restaura.point import started_at
 PROGRAM = "/usr/local/bin/restaura"
 
 
-def find(look: Look, paths: Paths) -> tuple[list[Protection], list[Evidence]]:
-    """Return what Restaura protects here, by component and plan, and the program as the script that recovers it."""
+def find(look: Look, paths: Paths, holders: Sequence[Holder]) -> tuple[list[Protection], list[Evidence]]:
+    """Return what Restaura protects of the holders, by component and plan, and the program as the script to recover."""
     if look.text("/etc/restaura/config.json") is None:
         return [], []
     host = Host(paths)
@@ -30,12 +33,15 @@ def find(look: Look, paths: Paths) -> tuple[list[Protection], list[Evidence]]:
         return [], []
     rows = [row for shelf in shelves.values() for row in shelf.rows if row.host == host.name]
     mailed = any(look.status(one) for one in MAILERS)
+    whole = coverage.covered(config, holders)
     found = []
     for plan in config.plans:
         for component in config.plan_components(plan):
             own = [one for one in rows if (one.plan, one.component) == (plan.name, component.name)]
             heard = mailed or host.secret("plans", plan.name, "heartbeat_url") is not None
-            found.append(_protection(config, plan, component, own, heard))
+            alone = coverage.covered(replace(config, components=(component,)), holders)
+            covers = tuple(one.id for one in holders if one.id in alone or whole.get(one.id) == component.name)
+            found.append(replace(_protection(config, plan, component, own, heard), covers=covers))
     return found, [Evidence("file", PROGRAM)] if look.status(PROGRAM) else []
 
 

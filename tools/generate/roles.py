@@ -16,20 +16,6 @@ RUNTIME = "backup_runtime"
 
 # The variables of `backup_runtime` that no host ever sees. Their defaults stand in the role's defaults.
 OWN: Options = {
-    "backup_discover": {
-        "description": [
-            "Whether the first setup declares what it finds on the host (`restaura discover`): it writes "
-            "`host_vars/HOST/backup_discovered.yml` beside the inventory, once, with a plan and every list of "
-            "components that is empty. What appears later is only named."
-        ],
-        "type": "bool",
-        "default": False,
-    },
-    "backup_discovered": {
-        "description": ["Stands in that file: whether the host was discovered already."],
-        "type": "bool",
-        "default": False,
-    },
     "backup_runtime_first_run": {
         "description": ["Whether setup takes and drills a first point of every plan that has no proven one."],
         "type": "bool",
@@ -77,6 +63,20 @@ RESTORE: Options = {
     "to": {"description": ["`live`, `dir:PATH`, or `name:NEW`. Default: `live`."], "type": "str"},
     "from_host": {"description": ["The host whose points to restore. Default: this one."], "type": "str"},
 }
+DISCOVER: Options = {
+    "discover": {
+        "description": [
+            "Whether the first setup declares what it finds on the host (`restaura discover`): it writes "
+            "`host_vars/HOST/backup_discovered.yml` beside the inventory, once, with a plan and every list of "
+            "components that is empty. What appears later is only named. Default: false."
+        ],
+        "type": "bool",
+    },
+    "discovered": {
+        "description": ["Stands in that file: whether the host was discovered already. Default: false."],
+        "type": "bool",
+    },
+}
 AUDIT: Options = {
     "fail_on": {
         "description": ["The least status with which a host fails, after its report. Default: `never`."],
@@ -90,6 +90,7 @@ ENTRIES: dict[str, tuple[str, Options, str]] = {
     "restore": ("backup_restore_", RESTORE, "Restore components of a point, or show what that would do."),
     "drill": ("backup_drill_", _POINT, "Restore a point into a throw-away target and compare."),
     "status": ("backup_status_", {}, "Show what is protected, proven, due and unsafe."),
+    "discover": ("backup_", DISCOVER, "Declare what is found on a host, once. Every setup asks for it."),
     "audit": ("backup_audit_", AUDIT, "Find what holds data, how it is backed up, and what nobody backs up."),
     "remove": ("backup_remove_", {}, "Take the program off the host; stores, keys and runbook stay."),
 }

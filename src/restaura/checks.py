@@ -6,7 +6,6 @@ data nor a slow service can hold a drill longer than the check's timeout.
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -79,8 +78,8 @@ def _command(check: Check, env: dict[str, str], apart: Staged | None) -> str:
     argv = ["/bin/sh", "-c", check.command]
     if account := env.get(RUN_AS):
         argv = ["runuser", "--user", account, "--", *argv]
-    if apart and apart.target.kind == "scratch" and shutil.which("unshare"):
-        argv = ["unshare", "--net", "--", *argv]
+    if apart and apart.target.kind == "scratch":
+        argv = [*process.without_network(), *argv]
     known = {name: value for name, value in env.items() if name != RUN_AS}
     code, out, errors = process.run(argv, env=known, timeout=check.timeout, accept=range(-64, 256))
     said = errors or out.decode(errors="replace").strip()[-process.ERROR_CHARACTERS :]

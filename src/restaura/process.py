@@ -169,6 +169,15 @@ def reading(
             raise RestauraError(failure(argv, code, child.errors()))
 
 
+def without_network() -> list[str]:
+    """Return the words that give a program an empty network; none where the kernel refuses (a bare container)."""
+    words = ["unshare", "--net", "--"]
+    with contextlib.suppress(RestauraError):
+        run([*words, "true"])
+        return words
+    return []
+
+
 def program_argv() -> list[str]:
     """Return the command that starts this very program again, be it the zipapp or the source tree."""
     archive = Path(sys.argv[0]).resolve()

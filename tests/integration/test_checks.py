@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,21 @@ def test_what_needs_the_live_system_is_asked_there_only(app: Path, tmp_path: Pat
         service.shutdown()
     assert "no answer" in system.run("check", "--component", "app", expect=None)["problems"][0]
     assert "one of: app" in system.run("check", "--component", "ap", expect=2)["error"]["fix"]
+
+
+def test_who_interrupts_the_checks_of_a_restore_is_told_that_it_was_restored(app: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    slow = {"name": "slow", "command": f"touch {begun}; sleep 200", "live_only": True}
+    system = protected(app, tmp_path, slow)
+    (app / "settings.ini").write_text("written since\n")
+    running = system.start("restore", "--component", "app", "--yes")
+    while not begun.exists() and running.poll() is None:
+        time.sleep(0.05)
+    running.terminate()
+    told = json.loads(running.communicate()[0])
+    assert (running.returncode, told["problems"][0]) == (6, "app: check slow failed: interrupted")
+    system.run("undo", told["id"])
+    assert (app / "settings.ini").read_text() == "written since\n"
 
 
 def test_restored_beside_or_in_part_is_judged_where_that_makes_sense(app: Path, tmp_path: Path) -> None:

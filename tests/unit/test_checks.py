@@ -5,17 +5,18 @@ import http.server
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from restaura import checks
+from restaura import checks, process
 from restaura.config.load import parse
 from restaura.config.schema import Component
-from restaura.sources import Source
+from restaura.errors import RestauraError
+from restaura.sources import Source, Staged, Target
 
 
 class Live:
@@ -54,6 +55,24 @@ def test_a_command_judges_by_its_exit_code_and_is_told_where_the_data_is() -> No
     assert judged(command='test "$RESTAURA_TARGET$GREETING" = /hello') == ""
     assert judged(command="echo stale >&2; exit 3") == "the command ended with exit code 3: stale"
     assert judged(command="echo said on standard output; exit 1").endswith("exit code 1: said on standard output")
+
+
+def test_a_drill_judges_without_a_network_and_where_none_can_be_shut_off_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, started = process.run, []
+
+    def refusing(argv: Sequence[str], **keywords: Any) -> Any:
+        started.append(argv[0])
+        if argv[0] == "unshare":
+            raise RestauraError("unshare: Operation not permitted")
+        return run(argv, **keywords)
+
+    drilled = Staged(Target("scratch", "/"), {})
+    one = component({"name": "c", "command": "true"})
+    monkeypatch.setattr(process, "run", refusing)
+    assert [row.result for row in checks.judge(cast("Source", Live()), one, drilled)] == ["passed"]
+    assert started == ["unshare", "/bin/sh"]
 
 
 def test_a_command_that_hangs_has_failed() -> None:

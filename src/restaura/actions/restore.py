@@ -290,7 +290,7 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
     except BaseException:
         _take_back(host, ready)
         raise
-    judged = [checks.judge(one.source, one.choice.options, one.built.staged) for one in ready]
+    judged = [_judged(one) for one in ready]
     failed = [
         f"{one.choice.options.name}: {text}"
         for one, found in zip(ready, judged, strict=True)
@@ -328,6 +328,14 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
     data["problems"] = [*failed, *trouble]
     host.log.event("restored", components=[row["component"] for row in rows], problems=data["problems"])
     return Answer(data, "\n".join(told), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
+
+
+def _judged(one: Ready) -> list[checks.Result]:
+    """Run a component's checks. By now it was restored, so who interrupts them must still be told that it was."""
+    try:
+        return checks.judge(one.source, one.choice.options, one.built.staged)
+    except KeyboardInterrupt:
+        return [checks.Result(check.name, "failed", "interrupted") for check in one.choice.options.checks]
 
 
 def _compared(built: Built) -> str:

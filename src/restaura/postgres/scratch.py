@@ -126,7 +126,7 @@ class Scratch:
     def _start(self, argv: list[str]) -> Running:
         if self._live.container:
             return self._live.runner.start(argv)
-        return HostRunner().start([*_without_network(), *as_uid(self._uid), *argv])
+        return HostRunner().start([*process.without_network(), *as_uid(self._uid), *argv])
 
     def _await(self, server: Server) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -153,15 +153,6 @@ def _free_uid() -> int:
         uid = secrets.choice(_UIDS)
         if uid not in taken:
             return uid
-
-
-def _without_network() -> list[str]:
-    """Return the words that give a program an empty network; none where the kernel refuses (a bare container)."""
-    words = ["unshare", "--net", "--"]
-    with contextlib.suppress(RestauraError):
-        process.run([*words, "true"])
-        return words
-    return []
 
 
 def _preload(description: dict[str, Any]) -> dict[str, str]:

@@ -77,13 +77,13 @@ class Api(http.server.BaseHTTPRequestHandler):
     """What is asked over HTTP."""
 
     def do_GET(self) -> None:
-        """Answer from the data, or say that it is not ready."""
+        """Answer from the data, or say what is wrong with it."""
         known = {"/health": health, "/entities": lambda: entity_processor.process(CACHE), "/interactions": interactions}
         answer = known.get(self.path, lambda: {"paths": sorted(known)})
         try:
             status, found = 200 if self.path in known else 404, answer()
         except (OSError, ValueError, KeyError, sqlite3.Error) as error:
-            status, found = 503, {"status": "degraded", "why": str(error)}
+            status, found = 500, {"status": "degraded", "why": str(error)}
         body = json.dumps(found).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

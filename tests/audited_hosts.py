@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts made up to be audited, each with what its audit must say. SECRETS stand wherever people put them."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from restaura.point import new_id
 from tests.made_up_host import MadeUpHost
 
 # No audit may ever show one of these.
@@ -353,6 +355,40 @@ def everything(host: AuditedHost) -> None:
     host.copies("/var/backups/stack/daily/shop-%s.sql.gz")
 
 
+def restaura(host: AuditedHost) -> None:
+    """A server that Restaura backs up to S3 and proves, with the scripts that it installs."""
+    host.base()
+    host.postgres()
+    host.put("/srv/shop/app.py", "print()")
+    declared = {
+        "settings": {"host": "vps1"},
+        "stores": [{"name": "far", "location": "s3:https://s3.example.org/b"}],
+        "plans": [{"name": "nightly", "schedule": "02:30"}],
+        "components": {
+            "postgres": [{"name": "pg", "cluster": "17/main"}],
+            "files": [{"name": "shop", "paths": ["/srv/shop"]}],
+        },
+    }
+    host.put("/etc/restaura/config.json", json.dumps(declared)).chmod(0o600)
+    host.put("/etc/restaura/RUNBOOK.md", "# Runbook\nHow to restore from a backup\n")
+    host.put("/etc/restaura/keys/stores.far.password", RESTIC).chmod(0o600)
+    row = {"store": "far", "host": "vps1", "plan": "nightly", "label": "x", "state": "complete", "seconds": 1.0}
+    row |= {"consistency": "snapshot", "good": True, "bytes": 50_000, "proof": "proven"}
+    row["point"] = new_id(datetime.now(UTC) - timedelta(hours=3))
+    shelf = {"listed": "", "error": "", "damaged": {}, "rows": [{**row, "component": one} for one in ("pg", "shop")]}
+    host.put("/var/lib/restaura/catalogue.json", json.dumps({"version": 1, "stores": {"far": shelf}}))
+    host.put(
+        "/etc/cron.d/restaura",
+        "30 2 * * * root /usr/local/bin/restaura run nightly --wait 3600\n"
+        "@reboot root sleep 60; /usr/local/bin/restaura recover; /usr/local/bin/restaura run --catch-up\n"
+        "5 4 * * 0 root /usr/local/bin/restaura drill --plan nightly\n",
+    )
+    host.put("/usr/local/bin/restaura")
+    for name in ("backup_all", "backup_postgres", "recover"):
+        text = (Path(__file__).parents[1] / f"src/restaura/scripts/{name}.sh").read_text()
+        host.script(f"/usr/local/sbin/{name}.sh", text)
+
+
 Build = Callable[[AuditedHost], None]
 RECOVERY = {"restore_never_tried", "no_recovery_documents", "no_recovery_scripts"}
 HOSTS: dict[str, tuple[Build, Expected]] = {
@@ -437,6 +473,15 @@ HOSTS: dict[str, tuple[Build, Expected]] = {
             absent=frozenset({"unprotected_databases", "stale", "empty"}),
             methods=frozenset({"cron_jobs", "backup_scripts", "database_backup"}),
             protected=frozenset({"postgres:17/main"}),
+        ),
+    ),
+    "restaura": (
+        restaura,
+        Expected(
+            "OK",
+            whole=True,
+            methods=frozenset({"cron_jobs", "backup_scripts", "database_backup"}),
+            protected=frozenset({"postgres:17/main", "tree:/srv/shop"}),
         ),
     ),
     "everything": (

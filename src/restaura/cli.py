@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from restaura import CONTRACT, __version__
+from restaura.audit.rendering import FORMATS
 from restaura.audit.texts import LANGUAGES
 from restaura.errors import ConfigError, Exit, RestauraError
 from restaura.host import Host
@@ -262,8 +263,10 @@ def parser() -> Parser:
         "restaura audit",
         "restaura audit --json",
         "restaura audit --fail-on critical",
+        "restaura audit --format html --language pt-BR > audit.html",
         root=False,
     )
+    one.add_argument("--format", choices=sorted(FORMATS), default="text", help="the report's format; default: text")
     one.add_argument("--language", choices=sorted(LANGUAGES), default="en", help="the report's language")
     one.add_argument(
         "--fail-on",

@@ -12,7 +12,7 @@ from restaura.audit.judge import Seen, judge
 from restaura.audit.looking import Look
 from restaura.audit.model import Audit, Holder
 from restaura.audit.protections import find_protections
-from restaura.audit.rendering import as_text
+from restaura.audit.rendering import render
 from restaura.audit.report import report
 from restaura.audit.secrecy import Secrets, everywhere
 from restaura.errors import Exit
@@ -29,7 +29,7 @@ def audit(host: Host, options: argparse.Namespace) -> Answer:
     found = audit_host(host.paths)
     worst = LEVELS.index(found.status)
     fails = options.fail_on != "never" and worst >= LEVELS.index(options.fail_on.upper())
-    text = as_text(report(found), options.language)
+    text = render(report(found), options.format, options.language)
     return Answer(dataclasses.asdict(found), text, EXITS[found.status] if fails else Exit.DONE)
 
 

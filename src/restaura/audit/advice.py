@@ -125,7 +125,8 @@ def _start(code: str, one: Protection) -> str:
     name = posixpath.basename(path)
     fixed = posixpath.join(posixpath.dirname(path), re.sub(r"[^A-Za-z0-9_-].*$", "", name) or "backup")
     scheduled = re.sub(r"[^A-Za-z0-9_-]", "-", name.partition(".")[0]) or "backup"
-    line = _quoted(f"15 2 * * * root {path}")
+    # cron hands the line to a shell of its own, and ends it at a bare %.
+    line = _quoted(f"15 2 * * * root {_quoted(path)}".replace("%", r"\%"))
     return {
         "timer_disabled": f"systemctl enable --now {_quoted(path)}",
         "dot_in_name": f"mv {_quoted(path)} {_quoted(fixed)}",
@@ -183,7 +184,8 @@ def _loud(one: Protection) -> str:
             return _edit(by_code[code].where)
     for code in SHELL_FIXES:
         if code in by_code:
-            return f"sed -i '2i set -eu -o pipefail' {_quoted(by_code[code].where)}"
+            # Debian's sh knows no pipefail.
+            return f"sed -i '1s|^#!.*sh.*|#!/bin/bash|; 1a set -eo pipefail' {_quoted(by_code[code].where)}"
     if "no_mailer" in by_code:
         return "apt-get install msmtp-mta"
     if "no_onfailure" in by_code:

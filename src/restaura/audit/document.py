@@ -6,15 +6,22 @@ What is said is a code with parameters, which `texts` words; what has no words (
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Tone = Literal["", "good", "warning", "critical"]
 
 
 @dataclass(frozen=True)
 class Say:
-    """Something to say: a code of `texts` with its parameters, or, without a code, `plain` as it is."""
+    """Something to say: a code of `texts` with its parameters, or, without a code, `plain` as it is.
+
+    `tone` is how grave it is, for those who show that by a colour.
+    """
 
     code: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     plain: str = ""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True)
@@ -51,13 +58,13 @@ class Ticks:
 
 @dataclass(frozen=True)
 class Item:
-    """An entry of a list: a title, lines below it, where it was seen, and the command to type next."""
+    """An entry of a list: a title, lines below it, where it was seen, the command to type next, and how grave it is."""
 
     title: Say
     lines: tuple[Say, ...] = ()
     evidence: tuple[str, ...] = ()
     command: str = ""
-    mark: str = ""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,24 @@
 from collections.abc import Iterator
 
 from restaura.audit.advice import SETUP, TERMS
-from restaura.audit.document import Block, Document, Heading, Item, Items, Paragraph, Say, Table, Tick, Ticks
+from restaura.audit.document import Block, Document, Heading, Item, Items, Paragraph, Say, Table, Tick, Ticks, Tone
 from restaura.audit.judge import DATABASES, is_script
-from restaura.audit.model import Audit, Evidence, Holder, Problem, Protection, Recommendation
+from restaura.audit.model import Audit, Evidence, Holder, Problem, Protection, Recommendation, Status
 
 MOST_EVIDENCE = 5
 YES, NO, UNKNOWN = Say("yes"), Say("no"), Say("unknown")
+TONES: dict[Status, Tone] = {"OK": "good", "WARNING": "warning", "CRITICAL": "critical"}
 KINDS = {"cron", "timer", "script", "compose_service", "restaura"}
 
 
 def report(audit: Audit) -> Document:
     """Return the report of one host."""
     return tuple(_blocks(audit))
+
+
+def status(one: Status) -> Say:
+    """Return a status, with its tone."""
+    return Say(plain=one, tone=TONES[one])
 
 
 def _blocks(audit: Audit) -> Iterator[Block]:
@@ -28,7 +34,7 @@ def _blocks(audit: Audit) -> Iterator[Block]:
     yield Heading(3, Say("methods"))
     yield Ticks(tuple(_method(audit, name, answer) for name, answer in audit.methods.items()))
     yield Heading(3, Say("status"))
-    yield Paragraph(Say(f"status_{audit.status}"), strong=Say(plain=audit.status))
+    yield Paragraph(Say(f"status_{audit.status}"), strong=status(audit.status))
     yield Heading(3, Say("problems"))
     yield Items(tuple(map(_problem, audit.problems))) if audit.problems else Paragraph(Say("no_problems"))
     yield Heading(3, Say("recovery"))
@@ -93,7 +99,7 @@ def _seen(one: Evidence) -> str:
 def _problem(one: Problem) -> Item:
     seen = tuple(dict.fromkeys(map(_seen, one.evidence)))
     shown = seen[:MOST_EVIDENCE] + (("…",) if len(seen) > MOST_EVIDENCE else ())
-    return Item(Say(one.code, one.parameters), evidence=shown, mark=one.severity)
+    return Item(Say(one.code, one.parameters), evidence=shown, tone=one.severity)
 
 
 def _recommendation(one: Recommendation) -> Item:
@@ -123,7 +129,7 @@ def _holder(audit: Audit, holder: Holder) -> tuple[Say, ...]:
         Say(plain=holder.id),
         UNKNOWN if holder.bytes is None else Say("size", {"of_bytes": str(holder.bytes)}),
         _answer(holder.running),
-        Say(plain=", ".join(sorted({one.name for one in by}))) if by else Say("nobody"),
+        Say(plain=", ".join(sorted({one.name for one in by}))) if by else Say("nobody", tone="critical"),
         Say("date", {"of_at": newest}) if newest else (UNKNOWN if by else Say("never")),
         _answer(True if True in away else None if None in away else False),
     )

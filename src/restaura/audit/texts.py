@@ -9,7 +9,9 @@ import string
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from restaura.output import size
+from restaura.audit.document import Item, Say
+from restaura.audit.texts_pt_br import PT_BR
+from restaura.output import printable, size
 
 MOST_LISTED = 6
 
@@ -55,9 +57,24 @@ EN = {
     "step_drill": "Test the recovery procedures",
     "step_kit": "Document the results, and keep what a restore needs away from this host",
     "evidence": "seen in: {places}",
-    "command": "next: {command}",
     "and_more": "{list} and {count} more",
-    "line": "line {line}",
+    "contents": "Contents",
+    # How numbers and times are written
+    "decimal_mark": ".",
+    "time_format": "%Y-%m-%d %H:%M UTC",
+    # The fleet
+    "fleet_title": "Backup and recovery audit of {count} hosts",
+    "fleet_overview_text": "Audited on {when_at}: {audited} of {count} hosts. Nothing was changed.",
+    "fleet_status_OK": "everything that holds data on any host is backed up, and restores are tried.",
+    "fleet_status_WARNING": "the backups of some hosts have gaps that should be closed.",
+    "fleet_status_CRITICAL": "some hosts would lose data today: a backup that is relied on does not work, or there is "
+    "none.",
+    "fleet_hosts": "Hosts",
+    "no_hosts": "No host.",
+    "not_audited": "NOT AUDITED",
+    "not_audited_hosts": "Hosts that could not be audited",
+    "host_not_audited": "{host} could not be audited\n{reason}\nNothing is known of its backups",
+    "host_not_audited_text": "This host could not be audited: {reason}",
     # Table heads
     "head_holder": "data",
     "head_size": "size",
@@ -72,6 +89,11 @@ EN = {
     "head_encrypted": "encrypted",
     "head_tried": "restore tried",
     "head_loud": "failure heard",
+    "head_host": "host",
+    "head_status": "status",
+    "head_holders": "holders of data",
+    "head_unprotected": "without a backup",
+    "head_last_good": "last good copy",
     "yes": "yes",
     "no": "no",
     "unknown": "?",
@@ -229,7 +251,7 @@ EN = {
     "Restore the whole host on another machine once, and write down how long it took",
 }
 
-LANGUAGES: dict[str, Mapping[str, str]] = {"en": EN}
+LANGUAGES: dict[str, Mapping[str, str]] = {"en": EN, "pt-BR": PT_BR}
 # Parameters that are lists of codes themselves.
 _CODES = {"reasons", "kinds"}
 
@@ -241,25 +263,40 @@ def word(language: str, code: str, parameters: Mapping[str, str] | None = None) 
     return string.Formatter().vformat(texts[code], (), given)
 
 
-def title(language: str, code: str, parameters: Mapping[str, str] | None = None) -> str:
-    """Return the first line of a text."""
-    return word(language, code, parameters).partition("\n")[0]
+class Words:
+    """Says things in one language."""
 
+    def __init__(self, language: str) -> None:
+        self.language = language
 
-def details(language: str, code: str, parameters: Mapping[str, str] | None = None) -> list[str]:
-    """Return the lines of a text after its first."""
-    return word(language, code, parameters).split("\n")[1:]
+    def say(self, one: Say) -> str:
+        """Return the words for something to say, on one line."""
+        return printable(self._lines(one)[0] if one.code else one.plain)
+
+    def details(self, one: Say) -> list[str]:
+        """Return the further lines of a text."""
+        return [printable(line) for line in self._lines(one)[1:]] if one.code else []
+
+    def below(self, item: Item) -> list[str]:
+        """Return what stands below an item's title, but for its command."""
+        places = ", ".join(map(printable, item.evidence))
+        seen = word(self.language, "evidence", {"places": places}) if places else ""
+        return [line for line in (*self.details(item.title), *map(self.say, item.lines), seen) if line]
+
+    def _lines(self, one: Say) -> list[str]:
+        return word(self.language, one.code, one.parameters).split("\n")
 
 
 def _value(language: str, name: str, value: str) -> str:
+    texts = LANGUAGES[language]
     if name.endswith("_bytes"):
-        return size(int(value))
+        return size(int(value)).replace(".", texts["decimal_mark"])
     if name.endswith("_at"):
-        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return datetime.fromisoformat(value).astimezone(UTC).strftime(texts["time_format"])
     parts = value.split("\n")
     if name in _CODES:
-        parts = [LANGUAGES[language].get(one, one) for one in parts]
+        parts = [texts.get(one, one) for one in parts]
     shown = ", ".join(parts[:MOST_LISTED])
     if len(parts) > MOST_LISTED:
-        return LANGUAGES[language]["and_more"].format(list=shown, count=len(parts) - MOST_LISTED)
+        return texts["and_more"].format(list=shown, count=len(parts) - MOST_LISTED)
     return shown

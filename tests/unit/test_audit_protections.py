@@ -2,12 +2,15 @@
 """How backups are found: commands and scripts, what hides their failure, schedules, settings, services, secrets."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from restaura.audit import copies
+from restaura.audit.copies import Copies
 from restaura.audit.jobs import calendar_interval, cron_interval, find_jobs
 from restaura.audit.looking import Look
 from restaura.audit.model import Protection
@@ -453,6 +456,19 @@ def test_a_network_mount_is_off_this_host(host: AuditedHost) -> None:
     for place, away in (("/mnt/nas one/db.sql", True), ("/mnt/usb/db.sql", False)):
         host.put(QUIET, f"0 2 * * * root pg_dumpall -f '{place}'\n")
         assert only(host).off_host is away
+
+
+def test_a_network_mount_that_hangs_is_not_waited_for(host: AuditedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.put("/proc/mounts", "nas:/x /mnt/nas nfs4 rw 0 0\n")
+    host.put(QUIET, "0 2 * * * root pg_dumpall -f /mnt/nas/db.sql\n")
+    host.put("/mnt/nas/db.sql", "x" * 100)
+    assert (len(only(host).copies), only(host).seen) == (1, True)
+    hanging = threading.Event()
+    monkeypatch.setattr(Copies, "_at", lambda *_: iter([hanging.wait()][:0]))
+    monkeypatch.setattr(copies, "FAR_SECONDS", 0.05)
+    one = only(host)
+    hanging.set()
+    assert (one.copies, one.seen, one.off_host) == ((), False, True)
 
 
 def test_what_a_log_ends_with_is_known_and_not_quoted(host: AuditedHost) -> None:

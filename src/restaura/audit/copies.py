@@ -4,6 +4,7 @@
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from restaura.audit.model import Copy, Evidence
 from restaura.audit.shell import UNKNOWN
 
 DEEP = 3
+FAR_SECONDS = 3.0
 MOST_ENTRIES = 5000
 MOST_COPIES = 60
 MIRROR_FILES = 40
@@ -48,7 +50,7 @@ class Copies:
                 seen = False
                 continue
             before = len(self.look.unreadable)
-            found |= {copy.where: copy for copy in self._at(one)}
+            found |= {copy.where: copy for copy in (self._at(one) if not self.on_network(one) else self._far(one))}
             seen = seen and len(self.look.unreadable) == before and self._base(one) != "/"
         newest = sorted(found.values(), key=lambda copy: (copy.at, copy.where), reverse=True)
         return newest[:MOST_COPIES], seen
@@ -102,6 +104,17 @@ class Copies:
             # borg.crypto.key: 2 is no encryption, 6 and 7 only authenticate.
             return [Copy(repository, at)], kind not in ("2", "6", "7") if kind else None
         return [], None
+
+    def _far(self, pattern: str) -> list[Copy]:
+        """Return the copies on a network file system, or none when it does not answer: it may hang for good."""
+        found: list[Copy] = []
+        looking = threading.Thread(target=lambda: found.extend(self._at(pattern)), daemon=True)
+        looking.start()
+        looking.join(FAR_SECONDS)
+        if looking.is_alive():
+            self.look.blame(self._base(pattern), "remote", "directory")
+            return []
+        return found
 
     def _at(self, pattern: str) -> Iterator[Copy]:
         base = self._base(pattern)

@@ -37,6 +37,7 @@ UNITS = (
 USER_UNITS = (".config/systemd/user", ".local/share/systemd/user")
 # They keep records of the system itself beside them, and back up nothing that a person put there.
 SYSTEMS_OWN = {"dpkg", "dpkg-db-backup", "passwd", "aptitude", "apt-compat", "apt-daily", "etckeeper", "shadow"}
+SYSTEMS_OWN |= {"samba", "standard"}
 MOST_LINES = 20_000
 PART_NAME = re.compile(r"[A-Za-z0-9_-]+")
 ENTRY = re.compile(r"\s*(?:@(?P<word>[a-z]+)|(?P<fields>[0-9*][^\s=]*(?:\s+[0-9a-zA-Z*,/~?-]+){4}))\s+(?P<rest>\S.*)")

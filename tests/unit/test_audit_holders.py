@@ -14,6 +14,8 @@ import pytest
 
 from restaura.audit import holders_docker, holders_walk
 from restaura.audit.holders import find_holders
+from restaura.audit.holders_host import Machine
+from restaura.audit.looking import Look
 from restaura.audit.model import Evidence, Holder
 from tests.made_up_host import SQLITE, MadeUpHost
 
@@ -262,7 +264,7 @@ def test_containers_volumes_and_projects(host: MadeUpHost, daemon: bool) -> None
     ) == ("nfs", "", ())
     assert holders[f"docker_volume:{'f' * 64}"].evidence[0].detail == "anonymous"
     assert holders["docker_volume:left"].evidence[0].detail == "no container uses it"
-    assert "s3cret-of-the-shop" not in repr(holders)
+    assert "s3cret-of-the-shop" not in repr([holders, holders_docker.engines(Machine(Look(host.root)))])
 
 
 def test_moved_data_of_docker_and_that_of_users(host: MadeUpHost) -> None:

@@ -46,6 +46,8 @@ def only(host: AuditedHost) -> Protection:
 @pytest.mark.parametrize(
     ("line", "takes", "writes"),
     [
+        ("su postgres -c pg_dumpall | gzip > /b/x-$(date +%F).gz", ["postgres"], ["/b/x-*.gz"]),
+        ("sh -c 'pg_dump shop' > /b/x.sql", ["postgres shop"], ["/b/x.sql"]),
         ("pg_dump -h localhost -U app shop | gzip > /b/shop-$(date +%F).gz", ["postgres shop"], ["/b/shop-*.gz"]),
         ("docker exec -t db pg_dumpall -U postgres > /b/dump.sql", ["postgres  db"], ["/b/dump.sql"]),
         (
@@ -162,6 +164,17 @@ def test_a_texts_shell_and_its_scripts_are_followed(host: AuditedHost) -> None:
     one = only(host)
     assert one.writes == ("/var/backups/deep/x.sql",)
     assert [e.where for e in one.evidence] == ["/etc/cron.d/a", "/opt/a/run.sh", "/opt/a/lib/dump.sh"]
+
+
+def test_a_called_scripts_output_may_go_on_through_a_pipe(host: AuditedHost) -> None:
+    host.script("/opt/dump", "#!/bin/sh\npg_dumpall\n")
+    host.script("/opt/backup", "#!/bin/sh\n/opt/dump | gzip > /b/all-$(date +%F).gz\n")
+    host.put(QUIET, "@daily root /opt/backup >> /var/log/b.log\n")
+    one = only(host)
+    assert one.writes == ("/b/all-*.gz",)
+    host.script("/opt/backup", "#!/bin/sh\npg_dumpall -f /b/all.sql\n")
+    host.put(QUIET, "@daily root /opt/backup > /tmp/last-run\n")
+    assert only(host).writes == ("/b/all.sql",)
 
 
 def test_python_scripts_are_read() -> None:

@@ -154,7 +154,7 @@ def _read_pipeline(pipeline: list[Command], variables: dict[str, str], where: Wh
     for command in pipeline:
         one = read_command(command, variables, where)
         if facts.backs_up and not one.backs_up:
-            _redirects(command, one, where)
+            redirects(command, one, where)
             if last in ("ssh", "nc") and command is pipeline[-1]:
                 one.write(f"ssh://{_ssh_host(command.words)}")
         facts.merge(one)
@@ -170,6 +170,10 @@ def read_command(command: Command, variables: dict[str, str], where: Where) -> F
     if not words:
         return facts
     name = posixpath.basename(words[0])
+    text = inner_shell(words)
+    if text is not None and text != UNKNOWN:
+        script = read_shell(text, variables, command.line)
+        facts.merge(read([replace(one, line=command.line) for one in script.commands], script.variables, where))
     reader = PROGRAMS.get(name)
     if name in NOTIFIERS or (name in ("curl", "wget") and any(map(WATCHERS.search, words))):
         facts.notifies = True
@@ -181,11 +185,12 @@ def read_command(command: Command, variables: dict[str, str], where: Where) -> F
     if facts.backs_up:
         facts.programs = facts.programs or [name]
         facts.dumps = [command]
-        _redirects(command, facts, where)
+        redirects(command, facts, where)
     return facts
 
 
-def _redirects(command: Command, facts: Facts, where: Where) -> None:
+def redirects(command: Command, facts: Facts, where: Where) -> None:
+    """Note the files that a command's output goes to, but for logs."""
     for one in command.outputs:
         if not one.endswith((".log", ".err", ".out")) and not one.startswith(("/dev/", "/var/log/")):
             facts.write(_host_path(one, where))
@@ -736,12 +741,7 @@ def _run(command: Command, words: list[str], variables: dict[str, str], facts: F
 
 def _inside(command: Command, words: list[str], variables: dict[str, str], where: Where, facts: Facts) -> None:
     variables = {**variables, "PWD": "/"}
-    text = inner_shell(words)
-    if text is None:
-        facts.merge(read_command(replace(command, words=tuple(words), outputs=()), variables, where))
-    else:
-        script = read_shell(text, variables, command.line)
-        facts.merge(read([replace(one, line=command.line) for one in script.commands], script.variables, where))
+    facts.merge(read_command(replace(command, words=tuple(words), outputs=()), variables, where))
 
 
 PROGRAMS: dict[str, Reader] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from restaura.audit.looking import Look
 from restaura.audit.model import Evidence
-from restaura.audit.programs import BACKUP_WORD, PROGRAMS, Facts, Where, inner_shell, read, script_called
+from restaura.audit.programs import BACKUP_WORD, PROGRAMS, Facts, Where, inner_shell, read, redirects, script_called
 from restaura.audit.secrecy import Secrets
 from restaura.audit.shell import Command, Script, read_python, read_shell
 
@@ -129,6 +129,10 @@ class Tracer:
             if called is None:
                 continue
             trace.merge(called)
+            if called.facts.backs_up and not called.facts.writes:  # it prints what it takes
+                for one in script.commands:
+                    if one.pipeline == command.pipeline:
+                        redirects(one, trace.facts, Where(directory=script.variables.get("PWD", "*")))
             if called.facts.backs_up or called.opaque:
                 trace.visible = trace.visible and called.visible and not command.errors
                 trace.noticed = trace.noticed and called.noticed and self._passes(command, script, top)

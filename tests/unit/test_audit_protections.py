@@ -172,6 +172,7 @@ def test_a_called_scripts_output_may_go_on_through_a_pipe(host: AuditedHost) -> 
     host.put(QUIET, "@daily root /opt/backup >> /var/log/b.log\n")
     one = only(host)
     assert one.writes == ("/b/all-*.gz",)
+    host.at("/opt/dump").unlink()
     host.script("/opt/backup", "#!/bin/sh\npg_dumpall -f /b/all.sql\n")
     host.put(QUIET, "@daily root /opt/backup > /tmp/last-run\n")
     assert only(host).writes == ("/b/all.sql",)

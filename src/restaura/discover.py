@@ -126,6 +126,10 @@ STOPPED = (
     "the containers that write are stopped for the moment in which what changed is copied, and started again. "
     "`hold: pause` only freezes them, as a power cut would leave their data."
 )
+PAUSED = (
+    "the containers that write are only frozen, as a power cut would leave their data: one of them (of `--rm` or "
+    "Swarm) would be gone if it were stopped."
+)
 
 
 def _plan() -> dict[str, Any]:
@@ -184,17 +188,22 @@ class _Declared:
             loose -= {one.name for one in engine.volumes.values() if one.project in projects}
             apart = {volume for one in inside if one.id in self._protected for volume in one.volumes}
             if projects or loose:
-                self._take_volumes(taken, projects, sorted(loose), sorted(filter(_has_name, apart)))
+                users = [one for one in engine.containers if one.running and _uses(one) & names]
+                hold = "stop" if all(one.stays for one in users) else "pause"
+                self._take_volumes(taken, projects, sorted(loose), sorted(filter(_has_name, apart)), hold)
                 self._binds |= {
                     mounted.source for one in engine.containers if one.project in projects for mounted in one.mounts
                 }
 
-    def _take_volumes(self, taken: list[Holder], projects: list[str], volumes: list[str], apart: list[str]) -> None:
+    def _take_volumes(
+        self, taken: list[Holder], projects: list[str], volumes: list[str], apart: list[str], hold: str
+    ) -> None:
         component = {"name": taken[0].component["name"], "projects": projects, "volumes": volumes, "exclude": apart}
         what = f"Compose project {' and '.join(projects)}" if projects else f"Docker volume {', '.join(volumes)}"
         dumped = f" (not {', '.join(apart)}: Postgres is dumped)" if apart else ""
         given = {key: value for key, value in component.items() if value}
-        self._declare("docker_volumes", {**given, "hold": "stop"}, f"{what}{dumped}: {STOPPED}")
+        why = STOPPED if hold == "stop" else PAUSED
+        self._declare("docker_volumes", {**given, "hold": hold}, f"{what}{dumped}: {why}")
         self.servers += [self._at(path) for one in taken if one.kind not in PROJECTS for path in one.paths]
 
     def _at(self, path: str) -> Path:
@@ -334,14 +343,16 @@ def _names(holder: Holder) -> set[tuple[str, str]]:
     return {*project, *(("volume", one) for one in holder.volumes)}
 
 
+def _uses(container: Container) -> set[tuple[str, str]]:
+    """Return the volumes and the project that a container has to do with."""
+    project = {("project", container.project)} if container.project else set()
+    return {*project, *(("volume", one.volume) for one in container.mounts if one.volume)}
+
+
 def _together(containers: Sequence[Container], holders: Sequence[Holder]) -> list[set[tuple[str, str]]]:
     """Return the sets of volumes and projects that have containers in common."""
-    used = [
-        {*((("project", one.project),) if one.project else ()), *(("volume", m.volume) for m in one.mounts if m.volume)}
-        for one in containers
-    ]
     groups: list[set[tuple[str, str]]] = []
-    for names in filter(None, [*used, *map(_names, holders)]):
+    for names in filter(None, [*map(_uses, containers), *map(_names, holders)]):
         touched = [one for one in groups if one & names]
         groups = [one for one in groups if one not in touched]
         groups.append(names.union(*touched))

@@ -255,6 +255,23 @@ def test_docker_is_declared_by_project_and_what_must_stop_together(docked: MadeU
     load.parse({"settings": {"host": "x"}, "stores": [STORE], "components": result.components}, "discovery")
 
 
+@pytest.mark.parametrize("how", ["rm", "swarm"])
+def test_what_would_be_gone_when_stopped_is_only_paused(docked: MadeUpHost, how: str) -> None:
+    docked.volume("wiki")
+    docked.volume("other")
+    docked.container("other", "x", ("other", "/o"))
+    number = docked.container("wiki", "wiki", ("wiki", "/w"))
+    if how == "rm":
+        docked.put(f"/var/lib/docker/containers/{number}/hostconfig.json", '{"AutoRemove": true}')
+    else:
+        docked.containers[-1]["Labels"]["com.docker.swarm.service.id"] = "x"
+    docked.daemon()
+    result = found(docked.root)
+    declared = {one["name"]: one["hold"] for one in result.components["docker_volumes"]}
+    assert declared == {"wiki": "pause", "other": "stop"}
+    assert "would be gone" in result.decisions["wiki"]
+
+
 def test_a_stopped_daemon_declares_nothing_that_could_not_be_taken(docked: MadeUpHost) -> None:
     docked.volume("wiki")
     result = found(docked.root)

@@ -29,6 +29,7 @@ PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 FOLDER = "com.docker.compose.project.working_dir"
 FILES = "com.docker.compose.project.config_files"
+SWARM = "com.docker.swarm.service.id"
 COMPOSE_NAMES = frozenset({"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"})
 # Environment variables that are looked at; all others may be secrets, and are not kept.
 _TOLD = ("PGDATA", "POSTGRES_USER")
@@ -46,7 +47,10 @@ class Mounted:
 
 @dataclass(frozen=True)
 class Container:
-    """A container, or a service of a Compose file that has none at present (`id` is empty then)."""
+    """A container, or a service of a Compose file that has none at present (`id` is empty then).
+
+    `stays` is whether it is still there once it was stopped: not one of `--rm`, nor Swarm's.
+    """
 
     id: str
     name: str
@@ -59,6 +63,7 @@ class Container:
     folder: str = ""
     files: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    stays: bool = True
 
 
 @dataclass(frozen=True)
@@ -190,13 +195,20 @@ def _ask(look: Look, address: str, engine: Engine) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         look.blame(address, "no_answer")
         return False
-    for number, one in enumerate(engine.containers):
-        if "postgres" in one.image or any("/postgres" in mounted.target for mounted in one.mounts):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                told = _told(_get(path, f"/containers/{one.id}/json")["Config"]["Env"])
-                engine.containers[number] = replace(one, environment=told)
+    engine.containers = [_looked_into(look, path, engine, one) for one in engine.containers]
     engine.answers = True
     return True
+
+
+def _looked_into(look: Look, address: Path, engine: Engine, one: Container) -> Container:
+    """Return a container with what the daemon's list does not tell."""
+    settings = _json(look, f"{engine.data_root}/containers/{one.id}/hostconfig.json")
+    if _is_map(settings) and settings.get("AutoRemove"):
+        one = replace(one, stays=False)
+    if "postgres" in one.image or any("/postgres" in mounted.target for mounted in one.mounts):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return replace(one, environment=_told(_get(address, f"/containers/{one.id}/json")["Config"]["Env"]))
+    return one
 
 
 def _listed(one: dict[str, Any]) -> Container:
@@ -223,7 +235,8 @@ def _container(
 ) -> Container:
     files = tuple(one for one in labels.get(FILES, "").split(",") if one.startswith("/"))
     project, service, folder = (labels.get(one, "") for one in (PROJECT, SERVICE, FOLDER))
-    return Container(number, name, image, running, tuple(mounts), evidence, project, service, folder, files)
+    made = Container(number, name, image, running, tuple(mounts), evidence, project, service, folder, files)
+    return replace(made, stays=SWARM not in labels)
 
 
 def _told(environment: Iterable[str] | None) -> dict[str, str]:

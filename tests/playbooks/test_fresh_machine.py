@@ -42,6 +42,9 @@ def clone(host: hosts.Host) -> None:
     subprocess.run(unpack, input=packed.stdout, check=True)
 
 
+DISCOVERED = "/opt/restaura/inventories/local/host_vars/localhost/backup_discovered.yml"
+
+
 @pytest.fixture(scope="module", params=["bare13", "bare12"])
 def machine(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
     host = hosts.create(f"fresh-{request.param}", request.param, init=False, mounts=[f"{wheels.up()}:/wheels:ro"])
@@ -68,10 +71,24 @@ def test_a_fresh_machine_is_backed_up_proven_and_told_what_is_unsafe(machine: ho
     assert "UNSAFE" in first.stdout
     assert "cron could not be started" in first.stdout
 
+    # What was found stands beside the inventory, each thing with its reason, for root alone.
+    assert sh(machine, f"stat -c '%a %U' {DISCOVERED} $(dirname {DISCOVERED})").stdout == "600 root\n700 root\n"
+    written = sh(machine, f"cat {DISCOVERED}").stdout
+    assert re.search(r"^  # .+\n  - name: \"applications\"\n    paths: \[.*\"/srv\"", written, re.MULTILINE), written
+    assert "keep_weekly: 4" in written
+    ignored = subprocess.run(
+        ["git", "check-ignore", "-q", DISCOVERED.removeprefix("/opt/restaura/")], cwd=ROOT, check=False
+    )
+    assert ignored.returncode == 0
+
     back = sh(machine, "restaura restore --component applications --to dir:/root/back --yes")
     assert back.returncode == 0, back.stdout
     assert sh(machine, "cat /root/back/srv/app/file").stdout == "kept\n"
 
+    # What appears later is named, and nothing is changed for it.
+    before = sh(machine, f"sha256sum {DISCOVERED}; mkdir /var/lib/redis; echo x > /var/lib/redis/dump.rdb").stdout
     second = sh(machine, f"{PIP} rm -r /root/back; make setup_backup")
     assert second.returncode == 0, second.stdout[-6000:]
     assert re.search(r"changed=0\s", second.stdout), second.stdout[-6000:]
+    assert re.search(r"FOUND +not protected: redis /var/lib/redis", second.stdout), second.stdout[-6000:]
+    assert sh(machine, f"sha256sum {DISCOVERED}").stdout == before

@@ -319,6 +319,43 @@ def test_two_projects_with_one_volume_are_both_stopped(project: Project, host: H
     assert {*project.states().values(), *other.states().values()} == {"running"}
 
 
+def test_components_that_share_a_container_take_turns(project: Project, place: Path) -> None:
+    one = system(place, volumes=["shop_db"])
+    docker(
+        "run",
+        "-d",
+        "--name",
+        "both",
+        "--network",
+        "none",
+        "-v",
+        "shop_db:/a",
+        "-v",
+        "shop_uploads:/b",
+        IMAGE,
+        "sh",
+        "-c",
+        IDLE,
+    )
+    parts = [{"name": name, "volumes": [f"shop_{name}"]} for name in ("db", "uploads")]
+    one.configure(components={"docker_volumes": parts})
+    answer = one.run("run", "daily")
+    assert [(row["state"], row["consistency"]) for row in answer["components"]] == [("complete", "stopped")] * 2
+    assert {state("both"), *project.states().values()} == {"running"}
+
+
+def test_what_nobody_used_must_not_be_used_while_it_is_read(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    own = source(host, volumes=("one",))
+    with own.freeze("content") as frozen:
+        (tree,) = [one for one in frozen.artifacts() if isinstance(one, Tree)]
+        assert frozen.hold is None
+        assert frozen.outcome({tree.name: tree.index}).consistency == "stopped"
+        container("late", "-v", "one:/data")
+        with pytest.raises(SourceError, match=r"started by somebody.*late"):
+            frozen.outcome({tree.name: tree.index})
+
+
 def test_volumes_that_come_and_go_during_a_run(host: Host, place: Path) -> None:
     for name in ("one", "two"):
         docker("volume", "create", name)

@@ -12,10 +12,11 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from restaura import exchange, mounts, staging, trees
+from restaura import exchange, locks, mounts, staging, trees
 from restaura.engines import open_databases
 from restaura.errors import ConfigError, MismatchError, RefusedError, SourceError
 from restaura.hold import Hold
@@ -30,6 +31,7 @@ from restaura.volumes.daemon import Container, Daemon
 from restaura.volumes.pieces import Chosen, DockerVolumesComponent, choose, way_of
 
 OWNER = "source:docker_volumes"
+TURN_SECONDS = 3600.0
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -78,7 +80,7 @@ class DockerVolumes:
         chosen, notes = self._still_there()
         with contextlib.ExitStack() as stack:
             spool = stack.enter_context(self._host.spool("volumes"))
-            captured = Captured(self._host, chosen, self._scanner, depth, spool, notes=notes)
+            captured = Captured(self._host, self._options.name, chosen, self._scanner, depth, spool, notes=notes)
             captured.open_engines = set(self._engines(chosen))
 
             def begin(captured: Captured) -> None:
@@ -91,21 +93,37 @@ class DockerVolumes:
             yield captured
 
     def _begin(self, captured: Captured, stop_limit: float, stack: contextlib.ExitStack) -> None:
-        """Stop, pause and run commands: journaled, and taken back when the context is left, whatever happens."""
-        chosen = captured.chosen
-        held = self._plan(chosen)
-        if not any(held.values()):
+        """Stop, pause and run commands: journaled, and taken back when the context is left, whatever happens.
+
+        Components that share a container take turns: none starts what another one reads.
+        """
+        chosen, pieces = captured.chosen, [one for one in captured.chosen.pieces if not one.moves]
+        if not pieces:
             return
-        pieces = [one for one in chosen.pieces if not one.moves]
+        shared = {user.name for one in pieces for user in one.users(chosen.containers, writing=True)}
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(
+                locks.holding(self._host.paths.locks, [f"container:{one}" for one in shared], TURN_SECONDS)
+            )
+            with Daemon() as daemon:
+                chosen.containers = daemon.containers()
+            held, since = self._plan(chosen), datetime.now(UTC).isoformat()
+
+            def broken() -> str:
+                return stopping.intruders(
+                    held, since, lambda one: any(part.users([one], writing=True) for part in pieces)
+                )
+
+            captured.broken = broken
+            if not any(held.values()):
+                return
+            stack.push(turn.pop_all())
 
         def stop(limit: float) -> None:
             captured.notes += stopping.hold_still(held, limit)
 
         def start() -> None:
             captured.notes += stopping.go_on(held)
-
-        def broken() -> str:
-            return stopping.intruders(held, lambda one: any(part.users([one], writing=True) for part in pieces))
 
         debt = (OWNER, "hold", {"held": held})
         captured.hold = stack.enter_context(Hold(self._host.journal, debt, stop_limit, stop, start, broken))

@@ -111,12 +111,14 @@ class Captured:
     """What one run takes of the chosen trees."""
 
     host: Host
+    name: str
     chosen: Chosen
     scanner: Scanner
     depth: Depth
     spool: Path
     begin: "Callable[[Captured], None] | None" = None
     hold: Hold | None = None
+    broken: Callable[[], str] = lambda: ""
     notes: list[str] = field(default_factory=list)
     open_engines: set[str] = field(default_factory=set)
 
@@ -162,7 +164,12 @@ class Captured:
             yield Tree(copies_name(piece.artifact), spool, found, piece.project is not None)
 
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
-        """Fingerprint what one store holds, and say how consistent the weakest tree is."""
+        """Fingerprint what one store holds, and say how consistent the weakest tree is.
+
+        SourceError when something that nobody used, and that therefore was not stopped, is used by now.
+        """
+        if self.hold is None and (why := self.broken()):
+            raise SourceError(why, where=f"component {self.name}")
         parts = {DESCRIPTION: described_digest(describe(self.chosen))}
         counts: dict[str, int] = {}
         notes = list(self.notes)

@@ -211,7 +211,7 @@ class Daemon:
         """Create a volume as `Volume.described` has it; where there is one of the name, that one is returned."""
         with self._asked(f"volume {described['name']}"):
             made = self._api.create_volume(
-                described["name"], described["driver"], described["options"], described["labels"]
+                described["name"], described["driver"], described["options"] or None, described["labels"] or None
             )
             return _volume(made)
 

@@ -74,8 +74,11 @@ def hold_still(held: Held, limit: float) -> list[str]:
     return notes
 
 
-def intruders(held: Held, uses: Callable[[Container], bool]) -> str:
-    """Say which containers did not hold still, or were made and use the data; nothing when all is well."""
+def intruders(held: Held, since: str, uses: Callable[[Container], bool]) -> str:
+    """Say which containers did not hold still, or use the data and were started; nothing when all is well.
+
+    `since` is when it was planned (UTC, ISO 8601), as Docker's own times are.
+    """
     stopped = {row["id"]: row for row in held["stop"]}
     paused = {row["id"]: row for row in held["pause"]}
     found = []
@@ -86,7 +89,7 @@ def intruders(held: Held, uses: Callable[[Container], bool]) -> str:
             elif one.id in paused:
                 moved = not one.paused or one.started != paused[one.id]["started"]
             else:
-                moved = one.runs and uses(one)
+                moved = one.started > since and uses(one)
             if moved:
                 found.append(one.name)
     return f"started by somebody while the data was read: container {', '.join(found)}" if found else ""

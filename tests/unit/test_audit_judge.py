@@ -105,6 +105,7 @@ def test_what_could_not_be_read_is_not_called_missing() -> None:
     within = (Evidence("directory", "/var/lib/postgresql/17/main/base", None, "permission"),)
     assert "nothing_protected" in codes(audit((POSTGRES,), unreadable=within))
     assert codes(audit((POSTGRES,), DUMP, unreadable=(Evidence("directory", "/srv", None, "too_long"),))) == set()
+    assert codes(audit((POSTGRES,), DUMP, unreadable=(Evidence("file", "/c", None, "too_long"),))) == {"not_all_seen"}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ GRACE = timedelta(hours=1)
 LATE = 2
 LOST = 4
 UNKNOWN_INTERVAL = timedelta(days=8)
-# What could not be read may have held a backup; a tree that is too long to walk has not.
+# What could not be read may have held a backup.
 HIDING = {"permission", "binary", "invalid", "failed"}
 MAKE_CONSISTENT = {
     "pg_dump",
@@ -88,7 +88,7 @@ class _Judgement:
             for one in seen.holders
             if not (one.kind == "tree" and any(_within(path, place) for path in one.paths for place in kept))
         ]
-        self.hidden = [one for one in seen.unreadable if one.detail in HIDING and not self._is_data(one.where)]
+        self.hidden = [one for one in seen.unreadable if _hides(one) and not self._is_data(one.where)]
         self.problems: list[Problem] = []
 
     def audit(self) -> Audit:
@@ -99,7 +99,7 @@ class _Judgement:
         self._places()
         self._recovery()
         self._secrets()
-        if not_seen := [one for one in self.seen.unreadable if one.detail in HIDING]:
+        if not_seen := [one for one in self.seen.unreadable if _hides(one)]:
             parameters = {"count": str(len(not_seen)), "places": _lines(map(_place, not_seen))}
             self._problem("not_all_seen", "warning", (), parameters, not_seen)
         ranked = sorted(self.problems, key=lambda one: one.severity != "critical")
@@ -501,6 +501,11 @@ def _names(holders: Iterable[Holder]) -> str:
 
 def _evidence(holders: Iterable[Holder]) -> list[Evidence]:
     return [evidence for one in holders for evidence in one.evidence[:1]]
+
+
+def _hides(one: Evidence) -> bool:
+    """Whether what could not be read may hide a backup: a file read in part may, a tree too long to walk does not."""
+    return one.detail in HIDING or (one.detail == "too_long" and one.kind == "file")
 
 
 def _place(one: Evidence) -> str:

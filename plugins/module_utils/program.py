@@ -16,7 +16,6 @@ PYTHON = "/usr/bin/python3"
 PROGRAM_OPTION = {"program": {"type": "path"}, "program_sha256": {"type": "str"}, "program_else": {"type": "path"}}
 EXIT_DONE = 0
 EXIT_PARTIAL = 3
-EXIT_UNPROTECTED = 7
 
 
 def call(

@@ -10,17 +10,12 @@ description:
   - Reads only, and needs nothing on the host but Python, neither packages nor a configuration.
   - Looks for databases, Docker volumes, Compose projects and application trees; for cron jobs, timers, scripts,
     services and programs that back them up; and for what these have to show. Judges what it finds.
-  - The status is a finding and no failure of the task, unless O(fail_on) says so.
+  - The status is a finding and no failure of the task. Let C(failed_when) decide what is one.
   - An audit that is not made by root says what it could not look at.
 extends_documentation_fragment:
   - restaura.stack.program
   - restaura.stack.program.reads
 options:
-  fail_on:
-    description: The least status with which the task fails.
-    type: str
-    choices: [warning, critical, never]
-    default: never
   language:
     description: The language of the text.
     type: str
@@ -35,7 +30,8 @@ EXAMPLES = r"""
 
 - name: Refuse to go on where data would be lost
   restaura.stack.backup_audit:
-    fail_on: critical
+  register: found
+  failed_when: found.audit.status == 'CRITICAL'
 """
 
 RETURN = r"""
@@ -59,32 +55,22 @@ audit:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.restaura.stack.plugins.module_utils.program import (
-    EXIT_DONE,
-    EXIT_PARTIAL,
-    EXIT_UNPROTECTED,
     PROGRAM_OPTION,
     call,
     result,
 )
 
-LEVELS = ["OK", "WARNING", "CRITICAL"]
-
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "fail_on": {"type": "str", "choices": ["warning", "critical", "never"], "default": "never"},
             "language": {"type": "str", "choices": ["en"], "default": "en"},
             **PROGRAM_OPTION,
         },
         supports_check_mode=True,
     )
-    accept = (EXIT_DONE, EXIT_PARTIAL, EXIT_UNPROTECTED)
-    audit = result(call(module, "audit", f"--language={module.params['language']}", accept=accept))
-    limit = module.params["fail_on"].upper()
-    if limit in LEVELS and LEVELS.index(audit["status"]) >= LEVELS.index(limit):
-        module.fail_json(msg=f"the audit ends with {audit['status']}\n{audit['text']}", audit=audit)
-    module.exit_json(changed=False, audit=audit)
+    audit = call(module, "audit", "--fail-on=never", f"--language={module.params['language']}")
+    module.exit_json(changed=False, audit=result(audit))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class MemoryPoint:
 
     @property
     def point_id(self) -> str:
-        return "20260102T030405Z-abcdef"
+        return "20260102T030405Z-0000abcdef"
 
     @property
     def component(self) -> ComponentRecord:

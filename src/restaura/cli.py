@@ -145,7 +145,7 @@ def parser() -> Parser:
         "Swap the last restore of a component back; both sides are kept.",
         "restaura undo",
         "restaura undo latest",
-        "restaura undo 20261121T101500Z-1a2b3c --discard",
+        "restaura undo 20261121T101500Z-1a2b3c4d5e --discard",
         action="restore",
     )
     one.add_argument(
@@ -160,7 +160,7 @@ def parser() -> Parser:
         "drill",
         "Restore a point into a throw-away target, compare fingerprints, measure the time.",
         "restaura drill --plan daily",
-        "restaura drill --component postgres --point 20261121T101500Z-1a2b3c",
+        "restaura drill --component postgres --point 20261121T101500Z-1a2b3c4d5e",
     )
     _which_point(one)
     one.add_argument("--from-store", metavar="NAME", help="only from this store")
@@ -250,7 +250,7 @@ def parser() -> Parser:
     one = verb(
         "accept",
         "Accept a suspect or torn component: it counts as good from then on.",
-        "restaura accept 20261121T101500Z-1a2b3c postgres",
+        "restaura accept 20261121T101500Z-1a2b3c4d5e postgres",
         action="listing",
     )
     one.add_argument("point", help="the point's id")

@@ -15,7 +15,7 @@ from restaura.errors import DamagedError
 
 MANIFEST_VERSION = 1
 ID_FORMAT = "%Y%m%dT%H%M%SZ"
-ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
+ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{10}\Z")
 
 State = Literal["complete", "torn", "suspect", "failed"]
 Proof = Literal["unproven", "proven", "disproven"]
@@ -44,11 +44,11 @@ def safe_name(text: str) -> str:
 
 
 def new_id(now: datetime) -> str:
-    """Return a point id: UTC start time, then the fraction of its second (1/65536) and a random byte in hexadecimal.
+    """Return a point id: UTC start time, then the fraction of its second (1/65536) and three random bytes in hexadecimal.
 
     Sorted as text, ids are in the order of time, also those of two runs that began in one second.
     """
-    return f"{now.astimezone(UTC):{ID_FORMAT}}-{now.microsecond * 65536 // 1_000_000:04x}{secrets.token_hex(1)}"
+    return f"{now.astimezone(UTC):{ID_FORMAT}}-{now.microsecond * 65536 // 1_000_000:04x}{secrets.token_hex(3)}"
 
 
 def started_at(point_id: str) -> datetime:

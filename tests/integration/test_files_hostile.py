@@ -30,7 +30,7 @@ class Point:
     index_of_tree: Index
     copy: Path
     spoil: Callable[[Path], object]
-    point_id: str = "20260101T000000Z-000000"
+    point_id: str = "20260101T000000Z-0000000000"
     component: ComponentRecord | None = None
 
     def names(self) -> list[str]:

@@ -66,7 +66,7 @@ def test_a_killed_undo_is_finished_by_its_watcher(system: System, tree: Path) ->
 
 def test_a_damaged_record_of_a_kept_copy_is_told_and_hides_no_other(system: System, tree: Path) -> None:
     restore = restored(system, tree, "original")
-    damaged = system.root / "var/lib/restaura/kept/20260101T000000Z-000000-app.json"
+    damaged = system.root / "var/lib/restaura/kept/20260101T000000Z-0000000000-app.json"
     damaged.write_text('{"id": "2026')
     status = system.run("status", expect=3)
     assert any(str(damaged) in one["what"] for one in status["problems"])

@@ -251,7 +251,7 @@ def test_records_stand_beside_their_point_and_forged_ones_prove_nothing(store: R
     tags = f"program=restaura,kind=record,host=web1,plan=nightly,point={point.id},label=2025-09-22"
     forged = json.dumps({**record.to_json(), "signature": {"key": "0", "value": "0"}}).encode()
     restic(store, "backup", "--stdin", "--stdin-filename", "record.json", "--tag", tags, data=forged)
-    replayed = host.signer.sign(Record("20250101T000000Z-000000", "drill", "2025", {COMPONENT: "proven"}).to_json())
+    replayed = host.signer.sign(Record("20250101T000000Z-0000000000", "drill", "2025", {COMPONENT: "proven"}).to_json())
     restic(store, "backup", "--stdin", "--stdin-filename", "record.json", "--tag", tags, data=replayed)
     records = [record for one in store.points() for record in one.records]
     assert records == [record]
@@ -266,10 +266,10 @@ def test_a_forged_and_a_replayed_manifest_are_damage(store: ResticStore, host: H
     stranger = make_host(host.paths.root / "stranger", replace(store._config), key="cd" * 32)
     signed = host.signer.sign(point.manifest.to_json())
     cases = {
-        "20250922T070000Z-000001": stranger.signer.sign(point.manifest.to_json()),
-        "20250922T070000Z-000002": signed,
-        "20250922T070000Z-000003": signed.replace(b'"label":"2025-09-22"', b'"label":"2025-09-23"'),
-        "20250922T070000Z-000004": b"nonsense",
+        "20250922T070000Z-0000000001": stranger.signer.sign(point.manifest.to_json()),
+        "20250922T070000Z-0000000002": signed,
+        "20250922T070000Z-0000000003": signed.replace(b'"label":"2025-09-22"', b'"label":"2025-09-23"'),
+        "20250922T070000Z-0000000004": b"nonsense",
     }
     for identity, raw in cases.items():
         tags = f"program=restaura,kind=manifest,host=web1,plan=nightly,point={identity},label=2025-09-22"

@@ -155,9 +155,9 @@ def test_a_restore_needs_the_names_of_all_hosts_of_the_play(first: Play, site: S
 
 
 def test_a_wrong_point_is_an_error_with_a_reason(first: Play, site: Site) -> None:
-    seen = site.play("restore_backup.yml", backup_restore_point="20010101T000000Z-abcdef")
+    seen = site.play("restore_backup.yml", backup_restore_point="20010101T000000Z-0000abcdef")
     assert seen.status == "failed"
-    assert "20010101T000000Z-abcdef" in seen.messages[0]
+    assert "20010101T000000Z-0000abcdef" in seen.messages[0]
 
 
 def test_drill_and_status_show_what_is_proven(first: Play, site: Site) -> None:

@@ -141,7 +141,7 @@ def take(host: Host, source: Any, *stores: FakeStore, previous: list[StoredPoint
     sinks = [Sink(one, fed=local and one.remote, previous=previous or []) for one in stores]  # type: ignore[arg-type]
     part = Part(Component(name="db"), "fake", source, Probe())
     plan = host.config.plans[0]
-    return Take(host, plan, "20260101T000000Z-aaaaaa", "2026-01-01", [part], sinks, "content")
+    return Take(host, plan, "20260101T000000Z-0000aaaaaa", "2026-01-01", [part], sinks, "content")
 
 
 def states(one: Take) -> dict[str, str]:
@@ -256,7 +256,7 @@ def test_a_component_that_shrank_is_suspect(tmp_path: Path) -> None:
     before = ComponentRecord(
         "db", "fake", "complete", bytes=200_000, artifacts=[StoredArtifact("dump", "stream", 200_000, "")]
     )
-    manifest = Manifest("20251231T000000Z-aaaaaa", "l", "web1", "me", "daily", "", "", "", 1, {}, [before])
+    manifest = Manifest("20251231T000000Z-0000aaaaaa", "l", "web1", "me", "daily", "", "", "", 1, {}, [before])
     last = StoredPoint(manifest.id, "web1", "daily", "l", {}, manifest)
     for size, state in ((0, "suspect"), (99_000, "suspect"), (101_000, "complete")):
         run = take(host_at(tmp_path), FakeSource([], {"dump": b"x" * size}), FakeStore("one"), previous=[last])
@@ -283,7 +283,7 @@ def test_an_artifact_that_is_gone_is_suspect() -> None:
         StoredArtifact("copies", "tree", 9, ""),
     ]
     before = ComponentRecord("db", "fake", "complete", artifacts=artifacts)
-    manifest = Manifest("20251231T000000Z-aaaaaa", "l", "h", "me", "daily", "", "", "", 1, {}, [before])
+    manifest = Manifest("20251231T000000Z-0000aaaaaa", "l", "h", "me", "daily", "", "", "", 1, {}, [before])
     last = StoredPoint(manifest.id, "h", "daily", "l", {}, manifest)
     now = [StoredArtifact("volumes/a", "tree", 400_000, ""), artifacts[2]]
     assert shrunk(Component(name="db"), now, last) == [

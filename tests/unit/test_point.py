@@ -86,13 +86,19 @@ def test_ids_carry_their_utc_start_and_differ():
     assert {started_at(one) for one in ids} == {now}
 
 
+def test_ids_of_one_second_are_in_the_order_of_time():
+    begun = datetime(2026, 11, 21, 1, 2, 3, tzinfo=UTC)
+    ids = [new_id(begun + timedelta(microseconds=step)) for step in range(0, 1_000_000, 500)]
+    assert ids == sorted(ids)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "20261121T040203Z-abcdef\n",
-        "20261121T040203Z-abcdefa",
-        "\u0662\u0660\u0662\u06661121T040203Z-abcdef",
-        "../20261121T040203Z-abcdef",
+        "20261121T040203Z-0000abcdef\n",
+        "20261121T040203Z-0000abcdefa",
+        "\u0662\u0660\u0662\u06661121T040203Z-0000abcdef",
+        "../20261121T040203Z-0000abcdef",
     ],
 )
 def test_what_only_looks_like_an_id_is_none(text):

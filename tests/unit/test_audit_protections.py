@@ -472,6 +472,14 @@ def test_a_network_mount_is_off_this_host(host: AuditedHost) -> None:
         assert only(host).off_host is away
 
 
+def test_nothing_is_missing_where_it_may_not_be_looked(host: AuditedHost) -> None:
+    for closed, seen in (("/b", False), ("/b/old", False), ("/", False), ("/bb", True)):
+        looking = Look(host.root)
+        looking.blame(closed, "permission", "directory")
+        # Also for the second that writes there.
+        assert [Copies(looking).of(["/b/x-*.sql"])[1] for _ in range(2)] == [seen, seen]
+
+
 def test_a_network_mount_that_hangs_is_not_waited_for(host: AuditedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.put("/proc/mounts", "nas:/x /mnt/nas nfs4 rw 0 0\n")
     host.put(QUIET, "0 2 * * * root pg_dumpall -f /mnt/nas/db.sql\n")

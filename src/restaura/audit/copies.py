@@ -49,11 +49,15 @@ class Copies:
             if not one.startswith("/"):
                 seen = False
                 continue
-            before = len(self.look.unreadable)
             found |= {copy.where: copy for copy in (self._at(one) if not self.on_network(one) else self._far(one))}
-            seen = seen and len(self.look.unreadable) == before and self._base(one) != "/"
+            seen = seen and self._base(one) != "/" and not self._is_closed(self._base(one))
         newest = sorted(found.values(), key=lambda copy: (copy.at, copy.where), reverse=True)
         return newest[:MOST_COPIES], seen
+
+    def _is_closed(self, base: str) -> bool:
+        """Whether a place, one above it or one below it could not be looked at."""
+        closed = [one.where.rstrip("/") for one in self.look.unreadable]
+        return any(f"{base}/".startswith(f"{one}/") or one.startswith(f"{base}/") for one in closed)
 
     def on_network(self, path: str) -> bool:
         """Whether a path lies on another machine's disk."""

@@ -243,7 +243,9 @@ def test_what_may_not_be_read_is_named_and_not_called_missing(tmp_path: Path) ->
     assert done.returncode == CODES["WARNING"]
     assert not {one for one in codes(audit) if one.startswith("unprotected_") or one == "nothing_protected"}
     assert {"unseen_databases", "unseen_volumes", "not_all_seen"} <= codes(audit)
+    assert not {one for one in codes(audit) if one.startswith("no_recovery")}
     assert audit["methods"]["cron_jobs"] is None
+    assert "❌" not in audit["text"]
     assert PGPASS not in done.stdout
 
 

@@ -321,9 +321,9 @@ class _Judgement:
             told = {"protections": _lines(sorted({one.name for one in untried}))}
             evidence = [e for one in untried for e in one.evidence[:1]]
             self._problem("restore_never_tried", "warning", [one.id for one in untried], told, evidence)
-        if not self.seen.found.documents:
+        if not self.seen.found.documents and not self.hidden:
             self._problem("no_recovery_documents", "warning", (), {})
-        if not self.seen.found.scripts:
+        if not self.seen.found.scripts and not self.hidden:
             self._problem("no_recovery_scripts", "warning", (), {})
 
     def _tried_elsewhere(self, one: Protection) -> bool:

@@ -66,8 +66,7 @@ def _method(audit: Audit, name: str, answer: bool | None) -> Tick:
         names = sorted({one.name for one in _of_method(audit, name)})
         return Tick(True, label, Say("configured", {"names": "\n".join(names)}))
     if answer is None:
-        hidden = any(one.code == "not_all_seen" for one in audit.problems)
-        return Tick(None, label, Say("not_seen" if hidden else "not_needed"))
+        return Tick(None, label, Say("not_seen" if _hidden(audit) else "not_needed"))
     return Tick(False, label, Say("not_configured"))
 
 
@@ -107,13 +106,22 @@ def _recommendation(one: Recommendation) -> Item:
 
 
 def _recovery(audit: Audit) -> Iterator[Tick]:
-    for name, found in (("recovery_documents", audit.recovery_documents), ("recovery_scripts", audit.recovery_scripts)):
-        places = "\n".join(_seen(one) for one in found)
-        detail = Say("configured", {"names": places}) if found else Say("not_configured")
-        yield Tick(bool(found), Say(name), detail)
     tried = sorted({one.name for one in audit.protections if one.restore_tried})
-    detail = Say("configured", {"names": "\n".join(tried)}) if tried else Say("not_configured")
-    yield Tick(bool(tried), Say("restore_tests"), detail)
+    for name, found in (
+        ("recovery_documents", [_seen(one) for one in audit.recovery_documents]),
+        ("recovery_scripts", [_seen(one) for one in audit.recovery_scripts]),
+        ("restore_tests", tried),
+    ):
+        if found:
+            yield Tick(True, Say(name), Say("configured", {"names": "\n".join(found)}))
+        else:
+            hidden = _hidden(audit)
+            yield Tick(None if hidden else False, Say(name), Say("not_seen" if hidden else "not_configured"))
+
+
+def _hidden(audit: Audit) -> bool:
+    """Whether something could not be looked at, so that what was not found may be there."""
+    return any(one.code == "not_all_seen" for one in audit.problems)
 
 
 def _holders(audit: Audit) -> Table:

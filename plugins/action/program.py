@@ -17,7 +17,7 @@ from ansible_collections.restaura.stack.tools.build_runtime import build
 INSTALLED = "/usr/local/bin/restaura"
 VERSIONS = "/usr/local/lib/restaura"
 # These must be this collection's version: what they check or write is what this version will read.
-OWN_VERSION = {"restaura.stack.backup_config"}
+OWN_VERSION = {"restaura.stack.backup_config", "restaura.stack.backup_audit"}
 
 
 class ActionModule(ActionBase):

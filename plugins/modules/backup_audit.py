@@ -19,7 +19,7 @@ options:
   language:
     description: The language of the text.
     type: str
-    choices: [en]
+    choices: [en, pt-BR]
     default: en
 """
 
@@ -64,7 +64,7 @@ from ansible_collections.restaura.stack.plugins.module_utils.program import (
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "language": {"type": "str", "choices": ["en"], "default": "en"},
+            "language": {"type": "str", "choices": ["en", "pt-BR"], "default": "en"},
             **PROGRAM_OPTION,
         },
         supports_check_mode=True,

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from restaura.audit.texts import LANGUAGES
 from restaura.config import schema
 from restaura.sources import registry
 from tools.generate.options import Options, components, declaration, options
@@ -78,12 +79,26 @@ DISCOVER: Options = {
     },
 }
 AUDIT: Options = {
-    "fail_on": {
-        "description": ["The least status with which a host fails, after its report. Default: `never`."],
+    "audit_fail_on": {
+        "description": [
+            "The least status with which a host fails, after all reports. Default: `never`. One that could not be "
+            "audited always fails."
+        ],
         "type": "str",
         "choices": ["warning", "critical", "never"],
     },
-    "language": {"description": ["The language of the report. Default: `en`."], "type": "str", "choices": ["en"]},
+    "report_language": {
+        "description": ["The language of reports. Default: `en`."],
+        "type": "str",
+        "choices": list(LANGUAGES),
+    },
+    "report_dir": {
+        "description": [
+            "Directory on the controller that gets the report of all hosts, `audit-DATE`, and each host's, "
+            "`audit-DATE-HOST`, as `.txt`, `.json`, `.md` and `.html`. Default: none is written."
+        ],
+        "type": "path",
+    },
 }
 # Entry points of `backup_runtime` that a playbook of its own calls: their variables' prefix, options and purpose.
 ENTRIES: dict[str, tuple[str, Options, str]] = {
@@ -91,7 +106,7 @@ ENTRIES: dict[str, tuple[str, Options, str]] = {
     "drill": ("backup_drill_", _POINT, "Restore a point into a throw-away target and compare."),
     "status": ("backup_status_", {}, "Show what is protected, proven, due and unsafe."),
     "discover": ("backup_", DISCOVER, "Declare what is found on a host, once. Every setup asks for it."),
-    "audit": ("backup_audit_", AUDIT, "Find what holds data, how it is backed up, and what nobody backs up."),
+    "audit": ("backup_", AUDIT, "Find what holds data, how it is backed up, and what nobody backs up."),
     "remove": ("backup_remove_", {}, "Take the program off the host; stores, keys and runbook stay."),
 }
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from restaura.audit.holders import find_holders
 from restaura.audit.judge import Seen, judge
 from restaura.audit.looking import Look
-from restaura.audit.model import Audit, Holder
+from restaura.audit.model import Audit, Holder, Status
 from restaura.audit.protections import find_protections
 from restaura.audit.rendering import render
 from restaura.audit.report import report
@@ -21,16 +21,20 @@ from restaura.output import Answer
 from restaura.paths import Paths
 
 EXITS = {"OK": Exit.DONE, "WARNING": Exit.PARTIAL, "CRITICAL": Exit.UNPROTECTED}
-LEVELS = ("OK", "WARNING", "CRITICAL")
+FAIL_ON = ("warning", "critical", "never")
 
 
 def audit(host: Host, options: argparse.Namespace) -> Answer:
     """Audit this host; the exit code says the status, down to the level that is asked to fail."""
     found = audit_host(host.paths)
-    worst = LEVELS.index(found.status)
-    fails = options.fail_on != "never" and worst >= LEVELS.index(options.fail_on.upper())
     text = render(report(found), options.format, options.language)
-    return Answer(dataclasses.asdict(found), text, EXITS[found.status] if fails else Exit.DONE)
+    return Answer(dataclasses.asdict(found), text, exit_code(found.status, options.fail_on))
+
+
+def exit_code(status: Status, fail_on: str) -> Exit:
+    """Return the exit code of a status: success where it is better than the least that fails (one of `FAIL_ON`)."""
+    failing = {"warning": ("WARNING", "CRITICAL"), "critical": ("CRITICAL",), "never": ()}
+    return EXITS[status] if status in failing[fail_on] else Exit.DONE
 
 
 def audit_host(paths: Paths) -> Audit:

@@ -63,18 +63,16 @@ EN = {
     "decimal_mark": ".",
     "time_format": "%Y-%m-%d %H:%M UTC",
     # The fleet
-    "fleet_title": "Backup and recovery audit of {count} hosts",
-    "fleet_overview_text": "Audited on {when_at}: {audited} of {count} hosts. Nothing was changed.",
+    "fleet_title": "Backup and recovery audit of all hosts",
+    "fleet_overview_text": "Hosts audited on {when_at}: {audited} of {count}. Nothing was changed.",
     "fleet_status_OK": "everything that holds data on any host is backed up, and restores are tried.",
-    "fleet_status_WARNING": "the backups of some hosts have gaps that should be closed.",
+    "fleet_status_WARNING": "the backups of some hosts have gaps that should be closed, or could not be looked at.",
     "fleet_status_CRITICAL": "some hosts would lose data today: a backup that is relied on does not work, or there is "
     "none.",
     "fleet_hosts": "Hosts",
-    "no_hosts": "No host.",
     "not_audited": "NOT AUDITED",
     "not_audited_hosts": "Hosts that could not be audited",
     "host_not_audited": "{host} could not be audited\n{reason}\nNothing is known of its backups",
-    "host_not_audited_text": "This host could not be audited: {reason}",
     # Table heads
     "head_holder": "data",
     "head_size": "size",

@@ -50,18 +50,17 @@ PT_BR = {
     "decimal_mark": ",",
     "time_format": "%d/%m/%Y %H:%M UTC",
     # The fleet
-    "fleet_title": "Resumo da Análise de Backup e Recuperação de {count} servidores",
-    "fleet_overview_text": "Analisados em {when_at}: {audited} de {count} servidores. Nada foi alterado.",
+    "fleet_title": "Resumo da Análise de Backup e Recuperação de todos os servidores",
+    "fleet_overview_text": "Servidores analisados em {when_at}: {audited} de {count}. Nada foi alterado.",
     "fleet_status_OK": "Há backup de tudo o que guarda dados em todos os servidores, e a recuperação é testada.",
-    "fleet_status_WARNING": "Há lacunas que precisam ser abordadas nos backups de alguns servidores.",
+    "fleet_status_WARNING": "Os backups de alguns servidores têm lacunas que precisam ser abordadas, ou não puderam ser "
+    "analisados.",
     "fleet_status_CRITICAL": "Hoje alguns servidores perderiam dados: um backup com que se conta não funciona, ou não "
     "há nenhum.",
     "fleet_hosts": "Servidores",
-    "no_hosts": "Nenhum servidor.",
     "not_audited": "NÃO ANALISADO",
     "not_audited_hosts": "Servidores Não Analisados",
     "host_not_audited": "{host} não pôde ser analisado\n{reason}\nNada se sabe dos seus backups",
-    "host_not_audited_text": "Este servidor não pôde ser analisado: {reason}",
     # Table heads
     "head_holder": "dados",
     "head_size": "tamanho",

@@ -118,7 +118,7 @@ def digest(path: Path, top: str = ".") -> str:
     """
     script = f"""
     export LC_ALL=C
-    find {top} -printf '%p|%y|%m|%U|%G|%l|%s|%T@\\n' | sort
+    find {top} -type d -printf '%p|%m|%U|%G|%T@\\n' -o -printf '%p|%y|%m|%U|%G|%l|%s|%T@\\n' | sort
     find . -type f -print0 | sort -z | xargs -0r sha256sum
     find . -print0 | sort -z | xargs -0r getfacl -n -P -p 2>/dev/null
     find . -print0 | sort -z | xargs -0r getfattr -h -d -m - -e hex 2>/dev/null

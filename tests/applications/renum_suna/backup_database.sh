@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Backup do banco de dados do Renum
 DATA=$(date +%Y-%m-%d)
 export PGPASSWORD=renum-senha-antiga

@@ -5,6 +5,7 @@ An answer comes from a host that may be in other hands: it is checked field by f
 host that was not audited.
 """
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -47,7 +48,10 @@ def _read(hint: Any, value: Any) -> Any:
     if hint in (Any, object):
         return value
     if origin in (Union, types.UnionType):
-        return None if value is None else _read(next(one for one in inside if one is not type(None)), value)
+        for one in inside[:-1]:
+            with contextlib.suppress(TypeError, ValueError):
+                return _read(one, value)
+        return _read(inside[-1], value)
     if origin is Literal:
         if value not in inside:
             raise ValueError(f"{value!r} is none of {', '.join(inside)}")

@@ -53,8 +53,8 @@ PT_BR = {
     "fleet_title": "Resumo da Análise de Backup e Recuperação de todos os servidores",
     "fleet_overview_text": "Servidores analisados em {when_at}: {audited} de {count}. Nada foi alterado.",
     "fleet_status_OK": "Há backup de tudo o que guarda dados em todos os servidores, e a recuperação é testada.",
-    "fleet_status_WARNING": "Os backups de alguns servidores têm lacunas que precisam ser abordadas, ou não puderam ser "
-    "analisados.",
+    "fleet_status_WARNING": "Os backups de alguns servidores têm lacunas que precisam ser abordadas, ou não puderam "
+    "ser analisados.",
     "fleet_status_CRITICAL": "Hoje alguns servidores perderiam dados: um backup com que se conta não funciona, ou não "
     "há nenhum.",
     "fleet_hosts": "Servidores",

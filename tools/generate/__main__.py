@@ -38,6 +38,7 @@ def generated() -> dict[Path, str]:
         "docs/reference/configuration.md": markdown.reference(),
         "docs/reference/schema.json": json.dumps(options.json_schema(), indent=2) + "\n",
         "docs/reference/audit.json": json.dumps(audit.json_schema(), indent=2) + "\n",
+        "docs/reference/fleet_audit.json": json.dumps(audit.fleet_schema(), indent=2) + "\n",
         "plugins/module_utils/declaration.py": _python(
             f'{HEADER}"""The argument spec of a whole declaration. {WRITTEN}"""\n\n'
             f"from typing import Any\n\nSPEC: dict[str, Any] = {options.module_spec(declaration)!r}\n"

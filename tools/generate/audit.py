@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The JSON Schema of an audit (`restaura audit --json`), from the classes that it is made of."""
+"""The JSON Schemas of a host's audit (`restaura audit --json`) and of a fleet's, from the classes they are made of."""
 
 import dataclasses
 import inspect
@@ -9,19 +9,31 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from restaura.audit import model
 from restaura.audit.judge import METHODS
+from restaura_fleet.model import FleetAudit
 
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def json_schema() -> dict[str, Any]:
     """Return the schema of what `restaura audit --json` prints, without what every verb's answer has."""
+    return _schema(model.Audit)
+
+
+def fleet_schema() -> dict[str, Any]:
+    """Return the schema of the report that is written of many hosts, without its text."""
+    return _schema(FleetAudit)
+
+
+def _schema(kind: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    whole = _object(model.Audit, found)
-    whole["properties"]["methods"]["propertyNames"] = {"enum": list(METHODS)}
+    whole = _object(kind, found)
+    for one in (whole, *found.values()):
+        if "methods" in one["properties"]:
+            one["properties"]["methods"]["propertyNames"] = {"enum": list(METHODS)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Audit",
-        "$comment": "Written by `make generate` from src/restaura/audit/model.py; edit that instead.",
+        "title": kind.__name__,
+        "$comment": f"Written by `make generate` from src/{kind.__module__.replace('.', '/')}.py; edit that instead.",
         **whole,
         "$defs": found,
     }

@@ -26,6 +26,7 @@ class StoreReader:
         if point.manifest is None:
             raise DamagedError(point.damage or "the point has no manifest", where=f"point {point.id} in {store.name}")
         self._store, self._manifest = store, point.manifest
+        self._indexes: dict[str, Index] = {}
         self._record = point.manifest.component(component)
 
     @property
@@ -53,8 +54,10 @@ class StoreReader:
         listed = self._record.artifact(name + INDEX_SUFFIX)
         if listed.sha256 != self._record.artifact(name).sha256:
             raise DamagedError("index and tree do not belong together", where=f"{self._record.name}/{name}")
-        with self._store.open_stream(self._manifest, listed) as stream:
-            return Index.load(_lines(stream))
+        if name not in self._indexes:
+            with self._store.open_stream(self._manifest, listed) as stream:
+                self._indexes[name] = Index.load(_lines(stream))
+        return self._indexes[name]
 
     def restore_tree(self, name: str, destination: Path, paths: Sequence[str] | None = None) -> None:
         """Unpack a tree (or the entries at and below `paths`) into the existing empty `destination`."""

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -31,6 +32,8 @@ _EXTENSIONS = "SELECT extname AS name FROM pg_extension ORDER BY 1"
 _HAS_PUBLIC = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')"
 _DUMP_SUFFIX = "-dump"
 _FIRST_BYTE_SECONDS = 0.1
+# Databases that are frozen, or fingerprinted, at once.
+THREADS = 3
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,17 @@ def _let_pass(session: Session) -> None:
 
 
 class FrozenServer:
-    """Several databases of a server that hold still; each is let go as soon as dump and fingerprint are done."""
+    """Several databases of a server that hold still; each is let go as soon as dump and fingerprint are done.
+
+    They are frozen, and fingerprinted beside their dumps, by a few threads. A child dies with the thread that started
+    it, so these last until `close`.
+    """
 
     hold: Hold | None = None
 
     def __init__(self, server: Server, names: list[str], depth: Depth, limits: Limits) -> None:
         self.notes: list[str] = []
+        self._pool = ThreadPoolExecutor(THREADS)
         self._server, self._names, self._depth, self._limits = server, names, depth, limits
         self._salt = secrets.token_bytes(16)
         self._frozen: dict[str, FrozenDatabase] = {}
@@ -192,8 +200,7 @@ class FrozenServer:
 
         `facts` are the properties of the databases as they were before this run allowed connections to any.
         """
-        for name in self._names[: self._limits.held]:
-            self._hold(name)
+        list(self._pool.map(self._hold, self._names[: self._limits.held]))
         if len(self._names) > self._limits.held:
             self.notes.append(
                 f"{len(self._names) - self._limits.held} of {len(self._names)} databases were frozen one after "
@@ -214,16 +221,28 @@ class FrozenServer:
             held.hold_at_most(self._limits.max_age)
         return self._frozen[name]
 
+    def _fingerprint(self, name: str) -> fingerprint.Parts:
+        """Fingerprint a database under its locks and snapshot; describe what a restore must know of it."""
+        held, described = self._frozen[name], self._description["databases"][name]
+        found = fingerprint.database(held.session, name, self._depth, self._salt, held.sequences)
+        described["extensions"] = [one["name"] for one in held.session.rows(_EXTENSIONS)]
+        described["public"] = held.session.value(_HAS_PUBLIC) == "t"
+        return found
+
     def artifacts(self) -> Iterator[Artifact]:
         """Yield what is small, the globals, then one dump for each database."""
         for name, data in self._configuration.items():
             yield Stream(f"configuration/{safe_name(name)}", _opener(data), secret=True, expected_bytes=len(data))
         yield Stream(GLOBALS, self._globals, secret=True)
         databases = self._description["databases"]
+        printed = {name: self._pool.submit(self._fingerprint, name) for name in self._frozen}
         for name in self._names:
-            held = self._hold(name)
+            if name not in printed:
+                self._pool.submit(self._hold, name).result()
+                printed[name] = self._pool.submit(self._fingerprint, name)
+            held = self._frozen[name]
             yield Stream(databases[name]["artifact"], partial(self._dump, held), expected_bytes=databases[name]["size"])
-            self._finish(held)
+            self._finish(held, printed[name])
         data = json.dumps(self._description, indent=1, sort_keys=True).encode()
         yield Stream(CLUSTER, _opener(data), secret=True, expected_bytes=len(data))
 
@@ -235,8 +254,14 @@ class FrozenServer:
 
     def close(self) -> None:
         """Let go of every database."""
-        for held in self._frozen.values():
-            held.close()
+        held = list(self._frozen.values())
+        for one in held:
+            one.close()
+        self._pool.shutdown(cancel_futures=True)
+        # What was being frozen meanwhile.
+        for one in self._frozen.values():
+            if one not in held:
+                one.close()
 
     @contextlib.contextmanager
     def _dump(self, held: FrozenDatabase) -> Iterator[IO[bytes]]:
@@ -247,18 +272,16 @@ class FrozenServer:
         except (RestauraError, OSError) as error:
             raise self._failure(held, error) from error
 
-    def _finish(self, held: FrozenDatabase) -> None:
-        """Fingerprint under the same locks and snapshot, and let go."""
-        described = self._description["databases"][held.name]
+    def _finish(self, held: FrozenDatabase, printed: Future[fingerprint.Parts]) -> None:
+        """Let go, once the fingerprint is there."""
         try:
-            self._found.append(fingerprint.database(held.session, held.name, self._depth, self._salt, held.sequences))
-            described["extensions"] = [one["name"] for one in held.session.rows(_EXTENSIONS)]
-            described["public"] = held.session.value(_HAS_PUBLIC) == "t"
+            self._found.append(printed.result())
         except (RestauraError, OSError, ValueError) as error:
             raise self._failure(held, error) from error
         finally:
             held.close()
-        described["sequences"] = [one.to_json() for one in held.sequences]
+        sequences = [one.to_json() for one in held.sequences]
+        self._description["databases"][held.name]["sequences"] = sequences
 
     def _failure(self, held: FrozenDatabase, error: Exception) -> Exception:
         if held.expired.is_set():

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Reader(Protocol):
 
 
 _CHUNK = 1 << 18
+# Databases that are filled at once.
+THREADS = 2
 _NAME_BYTES = 63
 # pg_cron can be made in the database that its setting names, and in one of this name (its own tests').
 CRON_NAME = "contrib_regression"
@@ -151,8 +154,7 @@ def build(server: Server, plan: Plan, described: dict[str, Any], point: Reader, 
         described["made"] = _make_roles(admin, described["roles"])
         keep(directory, described)
         _make_tablespaces(admin, plan, described)
-        for name in plan.names:
-            _build_one(admin, plan, name, described, point)
+        _build_all(admin, plan, described, point)
         if any(one["subscriptions"] for one in _subscriptions(admin, plan)):
             notes.append("subscriptions are restored disabled: ALTER SUBSCRIPTION … ENABLE")
     return notes
@@ -188,7 +190,31 @@ def _make_tablespaces(admin: Session, plan: Plan, described: dict[str, Any]) -> 
         roles.execute_all(admin, finish)
 
 
-def _build_one(admin: Session, plan: Plan, name: str, described: dict[str, Any], point: Reader) -> None:
+def _build_all(admin: Session, plan: Plan, described: dict[str, Any], point: Reader) -> None:
+    """Build the databases, several at once; those with pg_cron one by one, by way of the one name that it allows."""
+    alone = [name for name in plan.names if "pg_cron" in described["databases"][name]["extensions"]]
+    for name in alone:
+        place = _make_one(admin, plan, name, described)
+        _fill_one(admin, plan, place, described["databases"][name], described["major"], point)
+        _finish_one(admin, plan, name, place, described)
+    pool = ThreadPoolExecutor(THREADS)
+    filling = []
+    try:
+        for name in [one for one in plan.names if one not in alone]:
+            place = _make_one(admin, plan, name, described)
+            facts = described["databases"][name]
+            job = pool.submit(_fill_one, admin, plan, place, facts, described["major"], point)
+            filling.append((name, place, job))
+        for name, place, job in filling:
+            job.result()
+            _finish_one(admin, plan, name, place, described)
+    finally:
+        # What still runs after a failure ends when its database is dropped.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _make_one(admin: Session, plan: Plan, name: str, described: dict[str, Any]) -> str:
+    """Make a database, empty, and return the name under which it is filled."""
     facts, stage = described["databases"][name], plan.stage(name)
     try:
         admin.execute(roles.create_database(stage, facts))
@@ -196,9 +222,14 @@ def _build_one(admin: Session, plan: Plan, name: str, described: dict[str, Any],
         fix = "dpkg-reconfigure locales (the server needs a restart)" if "locale" in error.what else ""
         raise SourceError(f"database {name!r} cannot be made: {error.what}", where=admin.where, fix=fix) from error
     admin.execute(f"ALTER DATABASE {quote_name(stage)} OWNER TO {quote_name(facts['owner'])}")
-    place = CRON_NAME if "pg_cron" in facts["extensions"] else stage
-    if place != stage:
-        admin.execute(f"ALTER DATABASE {quote_name(stage)} RENAME TO {quote_name(place)}")
+    if "pg_cron" not in facts["extensions"]:
+        return stage
+    admin.execute(f"ALTER DATABASE {quote_name(stage)} RENAME TO {quote_name(CRON_NAME)}")
+    return CRON_NAME
+
+
+def _fill_one(admin: Session, plan: Plan, place: str, facts: dict[str, Any], major: int, point: Reader) -> None:
+    """Load a database's dump; runs no statement in the session of `admin`."""
     with Session(admin.server, place) as session:
         if not facts["public"]:
             session.execute("DROP SCHEMA public")
@@ -209,13 +240,17 @@ def _build_one(admin: Session, plan: Plan, name: str, described: dict[str, Any],
             session.execute("SET search_path = public")
             session.execute("CREATE EXTENSION pg_cron")
     with point.open(facts["artifact"]) as stream:
-        load(admin, described["major"], place, stream)
+        load(admin, major, place, stream)
     if not plan.in_place_tablespaces:
         with Session(admin.server, place) as session:
             session.execute("ANALYZE")
+
+
+def _finish_one(admin: Session, plan: Plan, name: str, place: str, described: dict[str, Any]) -> None:
+    stage = plan.stage(name)
     if place != stage:
         admin.execute(f"ALTER DATABASE {quote_name(place)} RENAME TO {quote_name(stage)}")
-    roles.execute_all(admin, roles.properties(stage, facts))
+    roles.execute_all(admin, roles.properties(stage, described["databases"][name]))
 
 
 def load(admin: Session, dumped_by: int, database: str, stream: IO[bytes]) -> None:

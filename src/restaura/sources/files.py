@@ -343,7 +343,7 @@ class Files:
 
     def _keep(self, index: trees.Index) -> None:
         private_dir(self._host.paths.cache)
-        write_atomic(self._cache(), b"".join(index.dump()))
+        write_atomic(self._cache(), index.dump())
 
     # Restore
 

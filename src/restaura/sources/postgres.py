@@ -7,6 +7,7 @@ import pwd
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -304,13 +305,16 @@ class Postgres:
                 facts = described["databases"][name]
                 waiting = {key: facts[key] for key in ("allow", "limit", "template")} if pending else {}
                 found.append(fingerprint.properties(name, now[here] | waiting))
-                closed = [] if now[here]["allow"] else [here]
-                _allow(admin, closed, allowed=True)
-                with Session(server, here) as session:
-                    salt = bytes.fromhex(described["salt"])
-                    frozen = fingerprint.load_sequences(facts["sequences"])
-                    found.append(fingerprint.database(session, name, depth, salt, frozen))
-                _allow(admin, closed, allowed=False)
+            closed = [here for here in current.values() if not now[here]["allow"]]
+            _allow(admin, closed, allowed=True)
+            with ThreadPoolExecutor(capture.THREADS) as pool:
+                salt = bytes.fromhex(described["salt"])
+                jobs = [
+                    pool.submit(_fingerprint_one, server, name, here, depth, salt, described["databases"][name])
+                    for name, here in current.items()
+                ]
+                found += [job.result() for job in jobs]
+            _allow(admin, closed, allowed=False)
         whole = fingerprint.merged(found)
         return Fingerprint(fingerprint.ALGORITHM, depth, whole.parts, whole.counts)
 
@@ -427,6 +431,14 @@ class Postgres:
             "- (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
         )
         return (int(free) - _SPARE_CONNECTIONS) // 2
+
+
+def _fingerprint_one(
+    server: Server, name: str, here: str, depth: Depth, salt: bytes, facts: dict[str, Any]
+) -> fingerprint.Parts:
+    """Fingerprint the database that is called `here`, as `name`."""
+    with Session(server, here) as session:
+        return fingerprint.database(session, name, depth, salt, fingerprint.load_sequences(facts["sequences"]))
 
 
 def _allow(admin: Session, names: list[str], *, allowed: bool) -> None:

@@ -101,7 +101,7 @@ class PointWriter(Protocol):
         """Remove everything this writer wrote. Never raises; what it could not remove the journal still names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredEntry:
     """One tree entry as a store holds it; None where the store does not keep that attribute."""
 

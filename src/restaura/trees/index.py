@@ -3,9 +3,13 @@
 
 import base64
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import IO, Any, Literal
+
+# What most entries have; nobody changes an entry's attributes.
+NO_XATTRS: dict[str, bytes] = {}
 
 EntryType = Literal["file", "dir", "link", "fifo", "socket", "char", "block"]
 
@@ -48,7 +52,10 @@ class Entry:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Entry":
         """Build an entry from JSON values."""
-        return cls(**{**data, "xattrs": {k: base64.b64decode(v) for k, v in data.get("xattrs", {}).items()}})
+        # Owners are few, entries may be a great many.
+        told = {**data, "user": sys.intern(data["user"]), "group": sys.intern(data["group"])}
+        found = {name: base64.b64decode(value) for name, value in data.get("xattrs", {}).items()}
+        return cls(**{**told, "xattrs": found or NO_XATTRS})
 
 
 # Fields without a default are always written: nothing equals MISSING.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from restaura.mounts import mounts
 from restaura.point import Depth
-from restaura.trees.index import Entry, EntryType, Index, above
+from restaura.trees.index import NO_XATTRS, Entry, EntryType, Index, above
 from restaura.trees.patterns import Selection
 
 TYPES: dict[int, EntryType] = {
@@ -178,7 +178,9 @@ class _Walk:
         told = known is not None and entry.device not in self._untold and not is_racy(known, self._known_started)
         if known is not None and told and _same(entry, known):
             if known.sha256 or self._depth == "catalog":
-                self._record(replace(entry, sha256=known.sha256 if self._depth == "content" else ""))
+                same = replace(entry, sha256=known.sha256) if self._depth == "content" else entry
+                # One object serves both indexes: there may be a great many.
+                self._record(known if same == known else same)
                 return
         elif self._depth == "catalog" and self._on_file is None:
             self._record(entry)
@@ -309,7 +311,7 @@ def read_xattrs(path: str, follow: bool = False) -> dict[str, bytes]:
     for name in sorted(names):
         with contextlib.suppress(OSError):
             found[name] = os.getxattr(path, name, follow_symlinks=follow)
-    return found
+    return found or NO_XATTRS
 
 
 def _hash_and_close(descriptor: int, size: int) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target is one command; what takes more stands in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup_backup venv lint types test test-unit test-repo test-integration test-playbooks test-molecule scenario demo bench generate \
+.PHONY: help setup_backup audit venv lint types test test-unit test-repo test-integration test-playbooks test-molecule scenario demo bench generate \
     lab-up lab-down clean
 
 help: ## this list
@@ -9,6 +9,9 @@ help: ## this list
 
 setup_backup: ## back up this machine: install, first backup, drill, status (as root, on Debian 12 or newer)
 	@tools/setup_backup
+
+audit: ## audit the hosts of an inventory, INVENTORY=inventories/shop, else this machine; one report of all in reports/
+	@tools/audit -i '$(or $(INVENTORY),inventories/local)'
 
 venv: ## the virtual environment for developing
 	@tools/venv develop

@@ -2,12 +2,16 @@
 """The audit of hosts that have nothing of ours and hardly anything else, by the playbook."""
 
 import io
+import json
+import os
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.audited_hosts import SECRETS, make
 from tests.playbooks.runs import Site, sh
@@ -75,3 +79,37 @@ def test_the_play_fails_for_the_hosts_that_are_bad_enough(audited: tuple[Site, d
     seen = site.play("audit_backup.yml", backup_audit_fail_on="critical")
     assert (seen.failed, seen.messages) == (1, ["the audit ends with CRITICAL"])
     assert "WARNING: the backup configuration has gaps" in seen.text
+
+
+def test_a_fleet_gets_one_report_and_a_host_that_is_gone_is_in_it(
+    audited: tuple[Site, dict[str, hosts.Host]], tmp_path: Path
+) -> None:
+    site, made = audited
+    names = {name: host.name for name, host in made.items()}
+    gone = {"gone": {"ansible_host": "127.0.0.1", "ansible_port": 1}}
+    inventory = {"all": {"vars": {"backup_report_language": "pt-BR"}, "hosts": {**site.hosts, **gone}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    done = subprocess.run(
+        [sys.executable, "-m", "restaura_fleet", "audit", "-i", "hosts.yml", "--", "--forks", "3"],
+        cwd=tmp_path,
+        env={**os.environ, **site.environment, "PYTHONPATH": str(site.project / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7, done.stdout + done.stderr
+    (report,) = (tmp_path / "reports").glob("audit-????-??-??.json")
+    found = json.loads(report.read_text())
+    assert [(one["name"], one["audit"] and one["audit"]["status"]) for one in found["hosts"]] == [
+        (names["borg_failing"], "CRITICAL"),
+        ("gone", None),
+        (names["seed"], "WARNING"),
+    ]
+    assert "Connection refused" in found["hosts"][1]["error"]
+    assert found["text"] in done.stdout
+    for line in ("NÃO ANALISADO", "Servidores Não Analisados", "gone não pôde ser analisado"):
+        assert line in done.stdout
+    written = [path.read_text() for path in (tmp_path / "reports").iterdir()]
+    assert len(written) == 3 * 4
+    assert [secret for secret in SECRETS for text in written if secret in text] == []
+    assert "Ausência de procedimentos de recuperação documentados" in report.with_suffix(".html").read_text()

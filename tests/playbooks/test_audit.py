@@ -89,14 +89,14 @@ def test_a_fleet_gets_one_report_and_a_host_that_is_gone_is_in_it(
     gone = {"gone": {"ansible_host": "127.0.0.1", "ansible_port": 1}}
     inventory = {"all": {"vars": {"backup_report_language": "pt-BR"}, "hosts": {**site.hosts, **gone}}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    done = subprocess.run(
-        [sys.executable, "-m", "restaura_fleet", "audit", "-i", "hosts.yml", "--", "--forks", "3"],
-        cwd=tmp_path,
-        env={**os.environ, **site.environment, "PYTHONPATH": str(site.project / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def audit(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "restaura_fleet", "audit", "-i", "hosts.yml", *options]
+        path = {"PYTHONPATH": str(site.project / "src")}
+        env = {**os.environ, **site.environment, **path}
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    done = audit("--", "--forks", "3")
     assert done.returncode == 7, done.stdout + done.stderr
     (report,) = (tmp_path / "reports").glob("audit-????-??-??.json")
     found = json.loads(report.read_text())
@@ -113,3 +113,7 @@ def test_a_fleet_gets_one_report_and_a_host_that_is_gone_is_in_it(
     assert len(written) == 3 * 4
     assert [secret for secret in SECRETS for text in written if secret in text] == []
     assert "Ausência de procedimentos de recuperação documentados" in report.with_suffix(".html").read_text()
+
+    alone = audit("--fail-on", "never", "--directory", "alone", "--", "--limit", "gone")
+    assert (alone.returncode, len(list((tmp_path / "alone").iterdir()))) == (1, 4), alone.stdout + alone.stderr
+    assert "gone não pôde ser analisado" in alone.stdout

@@ -29,7 +29,8 @@ TASK_FILES = sorted(
 # What a play, block or task may hold besides the one module that it calls.
 KEYWORDS = {
     *("any_errors_fatal", "args", "async", "become", "become_user", "changed_when", "check_mode", "connection"),
-    *("delegate_to", "diff", "environment", "failed_when", "ignore_errors", "loop", "loop_control", "name", "no_log"),
+    *("delegate_to", "diff", "environment", "failed_when", "ignore_errors", "ignore_unreachable", "loop"),
+    *("loop_control", "name", "no_log"),
     *("notify", "poll", "register", "retries", "run_once", "tags", "until", "vars", "when"),
 }
 

@@ -21,6 +21,8 @@ from restaura.volumes.daemon import Container, Daemon, GoneError, UnreachableErr
 DAEMON_SECONDS = 90
 HEALTHY_SECONDS = 120
 COMMAND_SECONDS = 300
+# Beyond its own grace period, how long a container may take to show what it was asked for.
+ANSWER_SECONDS = 3
 _POLL = 0.2
 _THREADS = 8
 _KILLED = 137  # 128 + SIGKILL
@@ -56,21 +58,32 @@ def hold_still(held: Held, limit: float) -> list[str]:
     Raises SourceError when something does not hold still; `go_on` takes back what was done.
     """
     deadline = time.monotonic() + limit
+    for row in (*held["stop"], *held["pause"]):
+        row["asked"] = False
     for one in held["commands"]:
-        _in_container(one["container"], one["user"], one["command"], min(limit, COMMAND_SECONDS))
+        left = max(0.0, deadline - time.monotonic())
+        _in_container(one["container"], one["user"], one["command"], min(left, COMMAND_SECONDS))
     notes: list[str] = []
 
     def stop(daemon: Daemon, row: Row) -> None:
         seconds, begun = row["stop_seconds"], time.monotonic()
-        if begun + seconds > deadline:
-            what = f"may take {seconds} s to stop, and only {max(0.0, deadline - begun):.0f} s are left"
+        if seconds < 0 or begun + seconds > deadline:
+            takes = f"{seconds} s" if seconds >= 0 else "any time"
+            what = f"may take {takes} to stop, and only {max(0.0, deadline - begun):.0f} s are left"
             raise SourceError(what, where=f"container {row['name']}", fix="raise stop_limit of the plan")
+        row["asked"] = True
         daemon.stop(row["id"], seconds)
+        row["asked"] = False
         if daemon.container(row["id"]).exit_code == _KILLED and time.monotonic() - begun >= seconds:
             notes.append(f"container {row['name']} did not end within {seconds} s: Docker killed it")
 
+    def pause(daemon: Daemon, row: Row) -> None:
+        row["asked"] = True
+        daemon.pause(row["id"])
+        row["asked"] = False
+
     _by_rank(held["stop"], stop, reverse=True)
-    _by_rank(held["pause"], lambda daemon, row: daemon.pause(row["id"]), reverse=True)
+    _by_rank(held["pause"], pause, reverse=True)
     return notes
 
 
@@ -133,14 +146,29 @@ def go_on(held: Held) -> list[str]:
 
 
 def _unpause(daemon: Daemon, row: Row, _: list[str]) -> None:
+    _wait_answered(daemon, row, ANSWER_SECONDS)
     if daemon.container(row["id"]).paused:
         daemon.unpause(row["id"])
 
 
 def _start(daemon: Daemon, row: Row, notes: list[str]) -> None:
+    _wait_answered(daemon, row, row["stop_seconds"] + ANSWER_SECONDS)
     if daemon.container(row["id"]).status in ("created", "exited"):
         _wait_healthy(daemon, row, notes)
         daemon.start(row["id"])
+
+
+def _wait_answered(daemon: Daemon, row: Row, seconds: float) -> None:
+    """Wait for a stop or pause that may be under way: Docker goes on with one whose client died or gave up.
+
+    `asked` says whether there may be one; what a dead process left does not say so.
+    """
+    deadline = time.monotonic() + seconds
+    while row.get("asked", True) and time.monotonic() < deadline:
+        one = daemon.container(row["id"])
+        if not one.runs or one.started != row["started"]:
+            return
+        time.sleep(_POLL)
 
 
 def _rows(containers: Iterable[Container], ranks: Mapping[str, int], stop_seconds: int) -> list[Row]:

@@ -452,7 +452,10 @@ class Take:
             self.host.log.event("phase", phase="feed trees", component=part.name)
             try:
                 for name in reader.of(part.name).indexes:
-                    self._feed_tree(part, name, reader, sinks)
+                    # Trees that moved were read by every store itself.
+                    lacking = [one for one in sinks if name not in one.of(part.name).indexes]
+                    if lacking:
+                        self._feed_tree(part, name, reader, lacking)
             except (RestauraError, OSError) as error:
                 for sink in sinks:
                     captured = sink.of(part.name)

@@ -357,6 +357,11 @@ def test_what_nobody_used_must_not_be_used_while_it_is_read(host: Host, place: P
         (tree,) = [one for one in frozen.artifacts() if isinstance(one, Tree)]
         assert frozen.hold is None
         assert frozen.outcome({tree.name: tree.index}).consistency == "stopped"
+        container("later", "-v", "one:/data")
+        assert frozen.outcome({tree.name: tree.index}).consistency == "stopped", "it was read by then"
+    docker("rm", "-f", "later")
+    with own.freeze("content") as frozen:
+        list(frozen.artifacts())
         container("late", "-v", "one:/data")
         with pytest.raises(SourceError, match=r"started by somebody.*late"):
             frozen.outcome({tree.name: tree.index})
@@ -437,6 +442,23 @@ def test_killed_while_containers_are_stopped(project: Project, place: Path, who:
 
 
 # -- restoring --------------------
+
+
+def test_volumes_that_move_beside_held_ones_in_stores_of_both_kinds(project: Project, place: Path) -> None:
+    one = system(place, projects=["shop"], holds=[{"volumes": ["shop_db"], "hold": "none"}])
+    one.configure(
+        stores=[
+            {"name": "main", "type": "restic", "location": str(place / "repository")},
+            {"name": "plain", "type": "dated", "location": str(place / "store")},
+        ]
+    )
+    answer = one.run("run", "daily", "--drill")
+    assert [row["consistency"] for row in answer["components"]] == ["crash", "crash"]
+    assert [row["verdict"] for row in answer["drill"]["results"]] == ["proven", "proven"]
+    before = digest(data("shop_uploads"))
+    project.compose("down", "-v")
+    one.run("restore", "--component", "volumes", "--from-store", "plain", "--yes")
+    assert digest(data("shop_uploads")) == before
 
 
 def test_a_lost_project_comes_back_whole(project: Project, place: Path) -> None:

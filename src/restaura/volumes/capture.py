@@ -119,6 +119,7 @@ class Captured:
     begin: "Callable[[Captured], None] | None" = None
     hold: Hold | None = None
     broken: Callable[[], str] = lambda: ""
+    _why: str | None = None
     notes: list[str] = field(default_factory=list)
     open_engines: set[str] = field(default_factory=set)
 
@@ -168,8 +169,11 @@ class Captured:
 
         SourceError when something that nobody used, and that therefore was not stopped, is used by now.
         """
-        if self.hold is None and (why := self.broken()):
-            raise SourceError(why, where=f"component {self.name}")
+        if self.hold is None and self._why is None:
+            # Asked once, as soon as all was read: later stores get theirs from the first.
+            self._why = self.broken()
+        if self._why:
+            raise SourceError(self._why, where=f"component {self.name}")
         parts = {DESCRIPTION: described_digest(describe(self.chosen))}
         counts: dict[str, int] = {}
         notes = list(self.notes)

@@ -137,7 +137,11 @@ def go_on(held: Held) -> list[str]:
         problems.append(str(error))
     for one in reversed([one for one in held["commands"] if one["resume"]]):
         try:
+            with Daemon() as daemon:
+                daemon.container(one["container"])
             _in_container(one["container"], one["user"], one["resume"], COMMAND_SECONDS)
+        except GoneError:
+            notes.append(f"container {one['container']} was removed meanwhile: there is nothing to take back in it")
         except SourceError as error:
             problems.append(str(error))
     if problems:

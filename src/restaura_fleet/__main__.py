@@ -35,8 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser().parse_args(argv)
         return int(options.call(options))
     except RestauraError as error:
-        print(lines(f"restaura_fleet: {error}"), file=sys.stderr)
-        return int(error.exit_code)
+        return _failed(error)
+    except KeyboardInterrupt:
+        return _failed(RestauraError("interrupted; no report was written"))
+    except OSError as error:
+        where = str(error.filename or "")
+        return _failed(RestauraError(error.strerror or str(error), where=where, fix="name another --directory"))
+
+
+def _failed(error: RestauraError) -> int:
+    print(lines(f"restaura_fleet: {error}"), file=sys.stderr)
+    return int(error.exit_code)
 
 
 def parser() -> Parser:
@@ -68,8 +77,10 @@ def audit(options: argparse.Namespace) -> Exit:
     for one in options.inventory:
         if "," not in one and not Path(one).exists():
             raise ConfigError("there is no such inventory", where=one, fix="ls inventories")
-    from restaura_fleet.running import audit_all
-
+    try:
+        from restaura_fleet.running import audit_all
+    except ImportError as error:
+        raise RestauraError(f"{error.name} is not installed", fix="tools/venv controller") from error
     with tempfile.TemporaryDirectory() as folder:
         # Only what this run writes is read.
         audit_all(options.inventory, Path(folder), options.language, options.ansible)
@@ -89,7 +100,11 @@ def audit(options: argparse.Namespace) -> Exit:
 def write_reports(options: argparse.Namespace) -> Exit:
     """Write the report of a fleet and of each of its hosts in every format: `audit-DATE.*` and `audit-DATE-HOST.*`."""
     now = datetime.now(UTC)
-    fleet = fleet_of(json.load(sys.stdin), now.isoformat(timespec="seconds"))
+    try:
+        results = dict(json.load(sys.stdin))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"no JSON object ({error})", where="standard input") from error
+    fleet = fleet_of(results, now.isoformat(timespec="seconds"))
     name = f"audit-{now.astimezone():%Y-%m-%d}"
     _write(options.directory / name, fleet, summary(fleet), fleet_report(fleet), options.language)
     for one in fleet.hosts:

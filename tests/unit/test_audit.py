@@ -192,6 +192,15 @@ def test_the_report_of_the_seeds_server_reads_as_its_own_audit_did(made, run) ->
     assert "/opt/scripts/backup_postgres.sh:3" in text
 
 
+def test_the_report_is_had_in_another_format_and_language(made, run) -> None:
+    code, page = run(made("seed"), "--format", "html", "--language", "pt-BR")
+    assert code == CODES["WARNING"]
+    assert page.startswith('<!DOCTYPE html>\n<html lang="pt-BR">')
+    assert "Volumes Docker sem configuração de backup" in page
+    text = json.loads(run(made("seed"), "--json", "--format", "markdown")[1])["text"]
+    assert "\n1. **Docker volumes without a backup**\n" in text
+
+
 def test_hostile_names_move_no_cursor_and_break_no_line(made, run) -> None:
     _, text = run(made("odd_names"))
     assert "\x1b" not in text

@@ -261,6 +261,24 @@ def test_a_mistake_is_told_and_runs_nothing(
     assert "fix:" in error
 
 
+@pytest.mark.parametrize("given", ["", "[1]", "no JSON", "5"])
+def test_what_is_no_json_is_told(
+    given: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    assert main(["report"]) == 2
+    assert "standard input: no JSON object" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written_is_told(
+    tmp_path: Path, tell: Callable[[dict[str, Any]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    tell({"a": answer(RIGHT)})
+    assert main(["report", "--directory", str(tmp_path / "file/reports")]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
 def test_every_place_knows_the_same_languages() -> None:
     specs = yaml.safe_load((ROOT / "roles/backup_runtime/meta/argument_specs.yml").read_text())["argument_specs"]
     module = yaml.safe_load(

@@ -237,6 +237,17 @@ def test_a_command_in_a_container_holds_its_volumes(host: Host, place: Path) -> 
     assert host.journal.open_debts() == []
 
 
+def test_a_command_in_a_container_that_does_not_run_holds_nothing(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    container("user", "-v", "one:/data")
+    rule = VolumeHold(volumes=("one",), container="usr", command="true")
+    (problem,) = source(host, volumes=("one",), holds=(rule,)).probe().problems
+    assert "container usr" in problem[0]
+    assert "user" in problem[0]
+    docker("stop", "user")
+    assert source(host, volumes=("one",), holds=(rule,)).probe().problems == []
+
+
 def test_volumes_that_are_not_held(host: Host, place: Path) -> None:
     """SQLite is copied through SQLite, what else moves is shown, and a database server's files are refused."""
     one = system(place, all=True, hold="none")
@@ -439,6 +450,25 @@ def test_killed_while_containers_are_stopped(project: Project, place: Path, who:
     one.settled()
     assert set(project.states().values()) == {"running"}
     assert one.leftovers() == []
+
+
+def test_killed_while_a_container_is_still_stopping(place: Path) -> None:
+    """Docker goes on with a stop whose client is gone: the container ends after it was looked at."""
+    docker("volume", "create", "one")
+    container("slow", "-v", "one:/data", command=IDLE.replace("exit", "touch /data/asked; sleep 3; exit"))
+    before, one = times("slow"), system(place, volumes=["one"])
+    running = one.start("run", "daily")
+    wait_until((data("one") / "asked").exists)
+    running.kill()
+    running.communicate()
+    one.settled()
+    assert (state("slow"), times("slow")[0] > before[0]) == ("running", True)
+    assert one.leftovers() == []
+
+
+def test_what_a_gone_container_was_to_take_back_is_no_debt(place: Path) -> None:
+    command = {"container": "gone", "user": "", "command": "true", "resume": "true"}
+    DockerVolumes.take_back("hold", {"held": {"stop": [], "pause": [], "commands": [command]}})
 
 
 # -- restoring --------------------

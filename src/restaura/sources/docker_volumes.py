@@ -133,9 +133,14 @@ class DockerVolumes:
         commands = []
         running = {one.name for one in chosen.containers if one.runs}
         for one in chosen.pieces:
+            writing = one.users(chosen.containers, writing=True)
             if one.way in users:
-                users[one.way] += one.users(chosen.containers, writing=True)
-            elif one.rule and one.way == "command" and one.rule.container in running:
+                users[one.way] += writing
+            elif (
+                one.rule
+                and one.way == "command"
+                and (one.rule.container in running or any(user.runs for user in writing))
+            ):
                 command = {name: getattr(one.rule, name) for name in ("container", "user", "command", "resume")}
                 commands += [command] if command not in commands else []
         return stopping.plan(users["stop"], users["pause"], commands, chosen.containers, self._options.stop_timeout)

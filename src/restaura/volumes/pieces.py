@@ -251,7 +251,11 @@ def _take_project(options: DockerVolumesComponent, project: Project, chosen: Cho
 def _check_hold(piece: Piece, chosen: Chosen) -> None:
     """Refuse to stop what could not be started again, and a command where it cannot run though others write."""
     rule = piece.rule
-    if rule and piece.way == "command" and not any(one.runs and one.name == rule.container for one in chosen.containers):
+    if (
+        rule
+        and piece.way == "command"
+        and not any(one.runs and one.name == rule.container for one in chosen.containers)
+    ):
         writing = [one.name for one in piece.users(chosen.containers, writing=True) if one.runs]
         if writing:
             what = f"container {rule.container}, which is to hold {piece.name!r} still, does not run"

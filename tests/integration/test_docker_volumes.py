@@ -248,6 +248,16 @@ def test_a_command_in_a_container_that_does_not_run_holds_nothing(host: Host, pl
     assert source(host, volumes=("one",), holds=(rule,)).probe().problems == []
 
 
+def test_a_container_that_writes_over_a_link_is_held(host: Host, place: Path) -> None:
+    (place / "real").mkdir()
+    (place / "link").symlink_to("real")
+    docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={place}/real", "bound")
+    container("user", "-v", f"{place}/link:/data", command=WRITER)
+    with source(host, volumes=("bound",)).freeze("content"):
+        assert state("user") == "exited"
+    assert state("user") == "running"
+
+
 def test_volumes_that_are_not_held(host: Host, place: Path) -> None:
     """SQLite is copied through SQLite, what else moves is shown, and a database server's files are refused."""
     one = system(place, all=True, hold="none")

@@ -2,9 +2,11 @@
 """What the Docker daemon says: volumes, containers, Compose projects. Every call of it has a limit in time."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from restaura.errors import RestauraError, SourceError
@@ -96,6 +98,11 @@ class Mount:
     destination: str
     writes: bool
 
+    @cached_property
+    def real(self) -> str:
+        """Where the source is, without links: Docker keeps it as it was written."""
+        return os.path.realpath(self.source) if self.source else ""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -163,8 +170,8 @@ class Container:
                 continue
             if volume and one.volume == volume:
                 return True
-            above = not own and one.source != "/" and within(path, one.source)
-            if not one.volume and one.source and (within(one.source, path) or above):
+            above = not own and one.real != "/" and within(path, one.real)
+            if not one.volume and one.source and (within(one.real, path) or above):
                 return True
         return False
 

@@ -13,12 +13,13 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from tools.bench import table
-from tools.bench.subjects import ACTS, CONTESTANTS, PROGRAM, SUBJECTS
+from tools.bench import setup, table
+from tools.bench.subjects import ACTS, CONTESTANTS, PROGRAM, STORES, SUBJECTS
 from tools.build_runtime import build
 from tools.lab import daemon, hosts
 from tools.lab.common import ROOT, LabError, run
@@ -27,7 +28,8 @@ CACHE = ROOT / ".cache/bench"
 PAGE = ROOT / "docs/performance.md"
 NAME = "bench"
 BORGMATIC = "borgmatic==2.1.10"
-ROWS = [f"{subject}-{act}" for subject in SUBJECTS for act in ACTS]
+ROWS = [*(f"{subject}-{act}" for subject in SUBJECTS for act in ACTS), "volumes", "setup"]
+VOLUME_NAMES = [f"volumes/{name}" for name in ("bare", *STORES)]
 # Debian's minimal systems have neither; all that they reach is Debian's archive.
 INSTALL = """set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -67,9 +69,8 @@ def bench(rows: Sequence[str], scale: float, *, fresh: bool, keep: bool) -> int:
     host = _host(kept)
     began = time.monotonic()
     for row in rows:
-        done = results(kept)
-        left = [f"{row}/{one.name}" for one in CONTESTANTS if f"{row}/{one.name}" not in done]
-        if left and _measure(host, kept, scale, left):
+        left = _left(row, results(kept))
+        if left and _measure(host, kept, scale, row, left):
             print(f"bench: {row} failed; what is measured is kept, and make bench goes on from there", file=sys.stderr)
             return 1
     text = table.markdown(results(kept), _header(host, scale))
@@ -77,7 +78,7 @@ def bench(rows: Sequence[str], scale: float, *, fresh: bool, keep: bool) -> int:
     print(f"{time.monotonic() - began:.0f} s; every figure is in {kept.relative_to(ROOT)}")
     if scale == 1:
         table.write(PAGE, text)
-    if not keep and all(f"{row}/{one.name}" in results(kept) for row in ROWS for one in CONTESTANTS):
+    if not keep and not any(_left(row, results(kept)) for row in ROWS):
         hosts.destroy(NAME)
     return 0
 
@@ -87,6 +88,14 @@ def results(kept: Path) -> dict[str, table.Result]:
     lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
     rows = [json.loads(line) for line in lines]
     return {row["name"]: table.Result(**row) for row in rows if "name" in row}
+
+
+def _left(row: str, done: Mapping[str, table.Result]) -> list[str]:
+    """Return what of a row is not measured yet."""
+    if row == "setup":
+        return [] if any(name.startswith("setup/") for name in done) else [row]
+    names = VOLUME_NAMES if row == "volumes" else [f"{row}/{one.name}" for one in CONTESTANTS]
+    return [name for name in names if name not in done]
 
 
 def _host(kept: Path) -> hosts.Host:
@@ -123,17 +132,27 @@ def _give_program(host: hosts.Host) -> None:
     run("docker", "cp", str(build(ROOT / ".cache/runtime")), f"{host.container}:{PROGRAM}")
 
 
-def _measure(host: hosts.Host, kept: Path, scale: float, names: Sequence[str]) -> int:
-    """Run the inner part, keeping each measurement as it comes; return its exit code."""
-    environment = ["-e", "PYTHONPATH=/restaura", "-e", "PYTHONDONTWRITEBYTECODE=1", "-w", "/"]
-    command = ["docker", "exec", *environment, host.container, "python3", "-m", "tools.bench.inside", f"{scale:g}"]
-    with subprocess.Popen([*command, *names], stdout=subprocess.PIPE, text=True) as inner:
+def _measure(host: hosts.Host, kept: Path, scale: float, row: str, names: Sequence[str]) -> int:
+    """Measure, keeping each measurement as it comes; return the inner part's exit code."""
+    if row == "setup":
+        for told in setup.measure():
+            # Its processor time says little beside the others' seconds.
+            told.pop("cpu_seconds")
+            _keep(kept, {"name": f"setup/{told.pop('hosts')}", **told})
+        return 0
+    what = ["tools.bench.volumes", f"{scale:g}"] if row == "volumes" else ["tools.bench.inside", f"{scale:g}", *names]
+    environment = ["-e", "PYTHONPATH=/restaura:/restaura/src", "-e", "PYTHONDONTWRITEBYTECODE=1", "-w", "/"]
+    command = ["docker", "exec", *environment, host.container, "python3", "-m", *what]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as inner:
         for line in inner.stdout or ():
-            with kept.open("a", encoding="utf-8") as out:
-                out.write(line)
-            row = json.loads(line)
-            print(f"{row['name']:<36} {row['seconds']:>8.2f} s {row.get('peak_mib') or '':>7}", flush=True)
+            _keep(kept, json.loads(line))
     return inner.returncode
+
+
+def _keep(kept: Path, row: dict[str, Any]) -> None:
+    with kept.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row) + "\n")
+    print(f"{row['name']:<36} {row['seconds']:>8.2f} s {row.get('peak_mib', ''):>7}", flush=True)
 
 
 def _header(host: hosts.Host, scale: float) -> str:

@@ -201,10 +201,10 @@ def _pictures(maker: Maker, first: int, last: int) -> Iterator[str]:
         yield f"{number}\t\\\\x{maker.random.randbytes(11_000).hex()}\n"
 
 
-def drop_pages() -> None:
+def drop_pages(*more: Path) -> None:
     """Write back what is dirty, and drop the pages of the data and of all repositories: every run begins alike."""
     os.sync()
-    for top in (PLACE, CLUSTER):
+    for top in (PLACE, CLUSTER, *more):
         for folder, _, names in os.walk(top):
             for name in names:
                 try:

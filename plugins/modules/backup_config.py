@@ -60,6 +60,10 @@ kit_sha256:
   description: SHA-256 of the recovery kit as C(restaura keys kit) prints it; empty while the host has none.
   returned: success
   type: str
+runbook:
+  description: The host's runbook, as Markdown. It holds no secret.
+  returned: success
+  type: str
 told:
   description: What a person should read, what was put back or changed, what is no longer protected, what others left.
   returned: success
@@ -98,6 +102,7 @@ def main() -> None:
         changes=answer["changes"],
         unprotected=answer["unprotected"],
         kit_sha256=answer["kit_sha256"],
+        runbook=answer["runbook"],
         told=[one["said"] for one in answer["changes"]] + answer["warnings"],
         components=names,
         diff=[_diff(one) for one in answer["changes"]],

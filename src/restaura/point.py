@@ -44,7 +44,7 @@ def safe_name(text: str) -> str:
 
 
 def new_id(now: datetime) -> str:
-    """Return a point id: UTC start time, then the fraction of its second (1/65536) and three random bytes in hexadecimal.
+    """Return a point id: UTC start time, the fraction of its second (in 1/65536) and three random bytes, in hex.
 
     Sorted as text, ids are in the order of time, also those of two runs that began in one second.
     """

@@ -35,10 +35,11 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
     given = keys.declared_secrets(config)
     program = _program(paths)
     cron = File(paths.cron, schedule.cron_file(config).encode(), 0o644)
+    page = runbook.render(config, paths)
     files = [
         *program,
         File(paths.config, (json.dumps(load.dump(config), indent=1) + "\n").encode(), 0o600),
-        File(paths.etc / "RUNBOOK.md", runbook.render(config, paths).encode(), 0o600),
+        File(paths.etc / "RUNBOOK.md", page.encode(), 0o600),
         *(File(paths.scripts / name, text.encode(), 0o755) for name, text in scripts.texts().items()),
     ]
     directories = [Directory(one) for one in (paths.etc, paths.keys, paths.var, paths.logs)]
@@ -75,6 +76,7 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
         "warnings": warnings,
         "unprotected": _gone(before, config, "components"),
         "kit_sha256": _kit_digest(target),
+        "runbook": page,
     }
     return Answer(data, "\n".join([*(row["said"] for row in changes.rows), *warnings]) or "nothing to change")
 
@@ -177,7 +179,7 @@ def _gone(before: Config | None, config: Config, section: str) -> list[str]:
 
 def _apply_keys(host: Host, config: Config, given: dict[str, str], remembered: Remembered) -> None:
     paths = host.paths
-    if remembered.identity:
+    if remembered.identity and keys.ensure_identity(host) != remembered.identity:
         write_atomic(paths.etc / "identity", f"{remembered.identity}\n".encode())
     keys.ensure_identity(host)
     for name, value in given.items():

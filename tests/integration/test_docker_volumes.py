@@ -388,6 +388,22 @@ def test_what_nobody_used_must_not_be_used_while_it_is_read(host: Host, place: P
             frozen.outcome({tree.name: tree.index})
 
 
+def test_a_container_that_came_and_went_while_the_data_was_read(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    docker("volume", "create", "other")
+    container("user", "-v", "one:/data")
+    for volume, mode, told in (("other", "rw", False), ("one", "ro", False), ("one", "rw", True)):
+        with source(host, volumes=("one",)).freeze("content") as frozen:
+            docker("run", "--rm", "--network", "none", "-v", f"{volume}:/data:{mode}", IMAGE, "ls", "/data")
+            assert frozen.hold is not None
+            frozen.hold.release()
+            if told:
+                with pytest.raises(SourceError, match="started by somebody"):
+                    frozen.hold.check()
+            else:
+                frozen.hold.check()
+
+
 def test_volumes_that_come_and_go_during_a_run(host: Host, place: Path) -> None:
     for name in ("one", "two"):
         docker("volume", "create", name)

@@ -105,13 +105,14 @@ class DockerVolumes:
             turn.enter_context(
                 locks.holding(self._host.paths.locks, [f"container:{one}" for one in shared], TURN_SECONDS)
             )
+            since = datetime.now(UTC)
             with Daemon() as daemon:
                 chosen.containers = daemon.containers()
-            held, since = self._plan(chosen), datetime.now(UTC).isoformat()
+            held, volumes = self._plan(chosen), {one.volume.name for one in pieces if one.volume}
 
             def broken() -> str:
                 return stopping.intruders(
-                    held, since, lambda one: any(part.users([one], writing=True) for part in pieces)
+                    held, since, volumes, lambda one: any(part.users([one], writing=True) for part in pieces)
                 )
 
             captured.broken = broken

@@ -4,8 +4,10 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
 
@@ -241,6 +243,21 @@ class Daemon:
         """Return one container by id or name; GoneError when there is none."""
         with self._asked(f"container {name}"):
             return _container(self._api.inspect_container(name))
+
+    def writers_since(self, since: datetime, volumes: Collection[str]) -> set[str]:
+        """Return the ids of containers that had one of `volumes` mounted to write since then, gone ones too.
+
+        As far as Docker remembers: it keeps its last 256 events.
+        """
+        with self._asked("Docker's events"):
+            found = self._api.events(
+                since=f"{since.timestamp():.6f}",
+                until=f"{time.time():.6f}",
+                filters={"type": "volume", "event": "mount"},
+                decode=True,
+            )
+            mounted = [(one["Actor"]["ID"], one["Actor"]["Attributes"]) for one in found]
+        return {said["container"] for name, said in mounted if name in volumes and said["read/write"] == "true"}
 
     def stop(self, container_id: str, seconds: int) -> None:
         """Stop a container; it is killed when it does not end within `seconds`. One that does not run stays so."""

@@ -8,8 +8,9 @@ again, from any process, and as often as it is called.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -87,24 +88,27 @@ def hold_still(held: Held, limit: float) -> list[str]:
     return notes
 
 
-def intruders(held: Held, since: str, uses: Callable[[Container], bool]) -> str:
+def intruders(held: Held, since: datetime, volumes: Collection[str], uses: Callable[[Container], bool]) -> str:
     """Say which containers did not hold still, or use the data and were started; nothing when all is well.
 
-    `since` is when it was planned (UTC, ISO 8601), as Docker's own times are.
+    `since` is when it was planned, in UTC. Containers that are gone again are known by the `volumes` they wrote to.
     """
     stopped = {row["id"]: row for row in held["stop"]}
     paused = {row["id"]: row for row in held["pause"]}
     found = []
     with Daemon() as daemon:
+        passing = daemon.writers_since(since, volumes)
         for one in daemon.containers():
+            passing.discard(one.id)
             if one.id in stopped:
                 moved = one.runs or one.started != stopped[one.id]["started"]
             elif one.id in paused:
                 moved = not one.paused or one.started != paused[one.id]["started"]
             else:
-                moved = one.started > since and uses(one)
+                moved = one.started > since.isoformat() and uses(one)
             if moved:
                 found.append(one.name)
+    found += [f"{one[:12]} (gone by now)" for one in sorted(passing)]
     return f"started by somebody while the data was read: container {', '.join(found)}" if found else ""
 
 

@@ -11,12 +11,14 @@ import pytest
 
 from restaura.audit import copies
 from restaura.audit.copies import Copies
+from restaura.audit.holders import find_holders
 from restaura.audit.jobs import calendar_interval, cron_interval, find_jobs
 from restaura.audit.looking import Look
 from restaura.audit.model import Protection
 from restaura.audit.programs import inner_shell, read
 from restaura.audit.protections import Found, find_protections
 from restaura.audit.secrecy import Secrets, everywhere
+from restaura.audit.settings import load_yaml
 from restaura.audit.shell import read_python, read_shell
 from restaura.point import new_id
 from tests.audited_hosts import AuditedHost
@@ -577,3 +579,36 @@ def test_restaura_tells_of_itself(host: AuditedHost) -> None:
     assert srv.restore_tried[:10] == f"{now - timedelta(days=2):%Y-%m-%d}"
     assert [(one.kind, one.container) for one in pg.takes] == [("postgres", "17/main")]
     assert [one.where for one in found.scripts] == ["/usr/local/bin/restaura"]
+
+
+# Files that are made to keep an audit busy
+
+
+@pytest.mark.parametrize(
+    "compose",
+    ["services: {x: {image: backup, environment: *a11}}", "services: {x: {image: *a11, volumes: *a11, command: *a11}}"],
+)
+def test_a_compose_file_of_aliases_of_aliases_is_not_written_out(host: AuditedHost, compose: str) -> None:
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    host.put("/opt/app/compose.yml", bomb + compose)
+    seen = Look(host.root)
+    find_holders(host.root, seen)
+    assert [(one.where, one.detail) for one in seen.unreadable] == [("/opt/app/compose.yml", "invalid")]
+
+
+def test_aliases_that_people_write_are_read(host: AuditedHost) -> None:
+    path = host.put("/opt/app/compose.yml", "x-log: &log {driver: local}\nservices: {a: {<<: *log}, b: {log: *log}}\n")
+    assert load_yaml(Look(host.root), "/opt/app/compose.yml")["services"]["a"] == {"driver": "local"}, path
+
+
+@pytest.mark.parametrize("text", ["a=(" * 60_000, "${a:-" * 40_000, "-" * 4990 + "\n" + "-" * 4990])
+def test_a_script_that_opens_and_never_closes_is_read_to_its_end(host: AuditedHost, text: str) -> None:
+    host.script("/usr/local/sbin/backup", f"#!/bin/sh\npg_dump shop > /backup/x.sql\n{text}\n")
+    host.put("/etc/cron.d/backup", "1 2 * * * root /usr/local/sbin/backup\n")
+    assert only(host).writes == ("/backup/x.sql",)
+
+
+def test_python_that_nests_too_deep_is_no_traceback() -> None:
+    long = " + ".join(['"a"'] * 900)
+    script = read_python(f"run(['pg_dump', 'shop'])\nx = {long}\nrun(['pg_dump', x])\n", {})
+    assert script is not None

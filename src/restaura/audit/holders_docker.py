@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from restaura.audit.holders_host import Machine
 from restaura.audit.looking import Look
 from restaura.audit.model import Evidence
+from restaura.audit.settings import load_yaml
 
 SECONDS = 3.0
 ANSWER_BYTES = 64_000_000
@@ -297,33 +296,6 @@ def _written(number: str, written: dict[str, Any], path: str, running: bool) -> 
     labels = configuration.get("Labels") or {}
     made = _container(number, name, str(configuration["Image"]), running, mounts, evidence, labels)
     return replace(made, environment=_told(configuration.get("Env")))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Compose takes it: its own tags (`!reset`, `!override`) mean the value they stand before."""
-
-
-def _any_tag(loader: _Loader, _tag: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node)
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-_Loader.add_multi_constructor("!", _any_tag)
-
-
-def load_yaml(look: Look, path: str) -> Any:
-    """Return what a YAML file says, or None; one that does not parse is remembered as `invalid`."""
-    text = look.text(path)
-    if text is None:
-        return None
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
-        look.blame(path, "invalid")
-        return None
 
 
 def read_compose(look: Look, path: str) -> Compose | None:

@@ -15,7 +15,8 @@ MASK = "***"
 # A value that is no secret itself: a variable, what a command prints, a file's name, an empty one.
 NOT = r"(?![\"']?(?:\$|`|/|~|\*|<|%[a-z]|\{\{|[\"']?(?:\s|$)))"
 VALUE = r"(?:\"([^\"\n]+)\"|'([^'\n]+)'|([^\s\"';&|)]+))"
-NAME = r"[A-Za-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwd|_pass|pgpass|_pwd|secret|token|api_?key|access_key)"
+# No longer than names are: a line of nothing but dashes is looked through once for each of them.
+NAME = r"[A-Za-z0-9_.-]{0,60}(?:passw(?:or)?d|passphrase|passwd|_pass|pgpass|_pwd|secret|token|api_?key|access_key)"
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----()")),
     ("password_in_url", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:(?!\$|\*)([^\s@/\"']+)@", re.IGNORECASE)),

@@ -4,6 +4,7 @@
 Each reader follows the program's own manual. A setting that is a secret is never kept.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from restaura.audit.programs import Facts, Where, address
 from restaura.audit.secrecy import Secrets
 
 Section = dict[str, str]
+MOST_NODES = 200_000
 
 
 @dataclass
@@ -71,19 +73,36 @@ def sections(text: str) -> dict[str, Section]:
 
 
 def load_yaml(look: Look, path: str) -> Any:
-    """Return what a YAML file says; None when there is none, or it does not parse, which is remembered."""
+    """Return what a YAML file says; None when there is none, or it does not parse, which is remembered.
+
+    A file whose aliases stand for more values than anybody writes does not parse either.
+    """
     text = look.text(path)
     if text is None:
         return None
     try:
-        return yaml.load(text, Loader=_Tolerant)  # noqa: S506  a SafeLoader that reads unknown tags as what they hold
-    except (yaml.YAMLError, RecursionError, ValueError):
+        loader = _Tolerant(text)
+        node = loader.get_single_node()
+        if node is not None and _weight(node, {}) > MOST_NODES:
+            raise ValueError("aliases of aliases")
+        return loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError):
         look.blame(path, "invalid")
         return None
 
 
 class _Tolerant(yaml.SafeLoader):
     """Reads borgmatic's `!include` and Compose's `!reset` as the values they stand at."""
+
+
+def _weight(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node is with every alias written out: ten aliases can be a billion."""
+    if id(node) not in known:
+        known[id(node)] = 1
+        values = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = itertools.chain.from_iterable(one if isinstance(one, tuple) else (one,) for one in values)
+        known[id(node)] += sum(_weight(one, known) for one in parts)
+    return known[id(node)]
 
 
 def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:

@@ -204,6 +204,8 @@ class _Reader:
         inner = self.text[self.at + 1 : end]
         self.at = end + 1
         self.line += inner.count("\n")
+        if self.depth >= MOST_DEPTH:
+            return UNKNOWN
         nested = _Reader(inner.replace("\n", " "), Script(variables=self.script.variables), self.line, self.depth + 1)
         nested.read()
         return " ".join(word for one in nested.script.commands for word in one.words)
@@ -280,7 +282,7 @@ class _Reader:
         value = self.script.variables.get(match[2])
         rest = match[3]
         default = re.match(r":?[-=](.*)", rest, re.DOTALL)
-        if value is None and default:
+        if value is None and default and self.depth < MOST_DEPTH:
             nested = _Reader(f'"{default[1]}"', self.script, self.line, self.depth + 1)
             return nested._word()
         if value is None or (rest and not rest.startswith((":-", "-", ":=", "=", ":?", "?"))):
@@ -389,6 +391,15 @@ def read_python(text: str, variables: Mapping[str, str]) -> Script | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     script = Script(variables=dict(variables))
+    with contextlib.suppress(RecursionError):  # what was read until then counts
+        _read_tree(tree, script)
+    script.commands.sort(key=lambda one: one.line)
+    script.stops = bool(script.commands) and all(one.handled for one in script.commands)
+    script.pipefail = True
+    return script
+
+
+def _read_tree(tree: ast.Module, script: Script) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = _literal(node.value, script.variables)
@@ -396,10 +407,6 @@ def read_python(text: str, variables: Mapping[str, str]) -> Script | None:
                 script.variables.setdefault(node.targets[0].id, value)
     for call in (one for one in ast.walk(tree) if isinstance(one, ast.Call)):
         script.commands += _python_call(call, script.variables)
-    script.commands.sort(key=lambda one: one.line)
-    script.stops = bool(script.commands) and all(one.handled for one in script.commands)
-    script.pipefail = True
-    return script
 
 
 def _python_call(call: ast.Call, variables: Mapping[str, str]) -> Iterator[Command]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Database engines that have files in a tree open: a copy of those would be torn."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 
-from restaura.mounts import holders
+from restaura.mounts import Holder, holders
 from restaura.trees.patterns import Selection
 
 # Files by which an engine that writes is known.
@@ -19,14 +19,16 @@ ENGINES = {
 }
 
 
-def open_databases(paths: Sequence[str], selection: Selection, stopped: Collection[str] = ()) -> list[tuple[str, str]]:
+def open_databases(
+    paths: Sequence[str], selection: Selection, stops: Callable[[Holder], bool] = lambda _: False
+) -> list[tuple[str, str]]:
     """Return (what, fix) for every engine that has files at or below `paths`, as far as selected, open for writing.
 
-    Those of the systemd units `stopped` do not count: they will not run while the files are copied.
+    A process that `stops` before the files are copied does not count.
     """
     found: dict[tuple[str, int], str] = {}
     for one in holders(paths):
-        if one.writing and one.unit not in stopped and selection.takes(one.live, False):
+        if one.writing and not stops(one) and selection.takes(one.live, False):
             for engine, files in ENGINES.items():
                 if not files.takes(one.live, False):
                     found.setdefault((engine, one.pid), f"{engine} ({one.name}, PID {one.pid}) writes {one.live}")

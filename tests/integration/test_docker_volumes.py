@@ -288,6 +288,20 @@ def test_volumes_that_are_not_held(host: Host, place: Path) -> None:
     assert source(host, all=True).probe().problems == []
 
 
+def test_a_database_of_the_host_in_a_volume_is_refused(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    (data("one") / "pg_wal").mkdir()
+    server = subprocess.Popen(["sh", "-c", f"exec 3>{data('one')}/pg_wal/1; exec sleep 1000"])
+    try:
+        wait_until((data("one") / "pg_wal/1").exists)
+        problems = source(host, volumes=("one",)).probe().problems
+    finally:
+        server.kill()
+        server.wait()
+    assert problems
+    assert "PostgreSQL" in problems[0][0]
+
+
 # -- what happens to containers meanwhile --------------------
 
 

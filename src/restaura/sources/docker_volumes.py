@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,22 @@ class DockerVolumes:
         return chosen, [f"{one.name} appeared during the run: the next point will hold it" for one in new]
 
     def _engines(self, chosen: Chosen) -> dict[str, list[tuple[str, str]]]:
-        """Return the database engines that write to what is not held, by the name of what they write to."""
+        """Return the database engines that write to what is not held, by the name of what they write to.
+
+        What is held stands still in containers alone: those of the host itself write to it all the same.
+        """
         found = {}
-        for one in chosen.pieces:
-            if one.moves and (engines := open_databases(one.paths, self._scanner.selection)):
-                fix = "set `hold` (stop, or a command), or back the database up as a source of its own kind"
-                found[one.name] = [(f"{one.name}: {what}", fix) for what, _ in engines]
+        paused = [one for one in chosen.containers if one.paused]
+        moving, held = ([one for one in chosen.pieces if one.moves == moves] for moves in (True, False))
+        for pieces, still in ((moving, paused), (held, chosen.containers)):
+            stops, selection = partial(_stands_still, still), self._scanner.selection
+            # All processes are looked at for it, so all trees are asked after at once.
+            if open_databases([path for one in pieces for path in one.paths], selection, stops):
+                for one in pieces:
+                    if engines := open_databases(one.paths, selection, stops):
+                        way = "set `hold` (stop, or a command)" if one.moves else "stop it, or exclude the volume"
+                        fix = f"{way}, or back the database up as a source of its own kind"
+                        found[one.name] = [(f"{one.name}: {what}", fix) for what, _ in engines]
         return found
 
     # Restore
@@ -394,6 +405,11 @@ class DockerVolumes:
             wrong = trees.differences(wanted, restore.restored(one, depth), depth, set(one["loose"]))
             if wrong:
                 raise MismatchError("; ".join(wrong[:5]), where=f"component {self._options.name}, {one['artifact']}")
+
+
+def _stands_still(containers: Sequence[Container], process: mounts.Holder) -> bool:
+    """Whether a process is in one of the containers that do not run while the data is read."""
+    return _in_container(process.pid, containers)
 
 
 def _in_container(pid: int, containers: Sequence[Container]) -> bool:

@@ -171,7 +171,8 @@ class Files:
                     problems.append((f"{field} pattern {pattern!r} {why}", "correct it in the component's settings"))
         warnings = []
         if not problems:
-            found = open_databases(self._options.paths, self._selection, units.running(self._options.stops))
+            stopped = units.running(self._options.stops)
+            found = open_databases(self._options.paths, self._selection, lambda one: one.unit in stopped)
             if self._options.accept_torn:
                 warnings += [what for what, _ in found]
             else:

@@ -190,7 +190,7 @@ class Captured:
         """Say how consistent one tree is, by who could write to it and what the store has of it."""
         users = piece.users(self.chosen.containers, writing=True)
         runs = any(one.runs for one in users)
-        if index.torn or (runs and piece.name in self.open_engines):
+        if index.torn or piece.name in self.open_engines:
             return "torn"
         if index.changed or index.vanished or any(one.paused for one in users):
             return "crash"

@@ -302,6 +302,27 @@ def test_a_database_of_the_host_in_a_volume_is_refused(host: Host, place: Path) 
     assert "PostgreSQL" in problems[0][0]
 
 
+def test_a_mount_below_a_volume_is_told(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    media = data("one") / "media"
+    media.mkdir()
+    run("mount", "-t", "tmpfs", "tmpfs", str(media))
+    try:
+        warnings = source(host, volumes=("one",)).probe().warnings
+    finally:
+        run("umount", str(media))
+    assert any(str(media) in one for one in warnings), warnings
+
+
+def test_a_project_in_a_volume_keeps_its_secrets(host: Host, place: Path) -> None:
+    project = Project(place / "shop")
+    docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={project.folder}", "code")
+    project.compose("up", "-d", "looker")
+    for options in ({"all": True}, {"volumes": ("code",)}):
+        trees = {one.name: one.secret for one in source(host, **options).prepare("content")}
+        assert trees["volumes/code"], trees
+
+
 # -- what happens to containers meanwhile --------------------
 
 

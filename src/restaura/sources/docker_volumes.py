@@ -27,7 +27,7 @@ from restaura.point import Depth, Fingerprint
 from restaura.sources import UNLIMITED, PointReader, Probe, SourceKind, Staged, Target, Tree
 from restaura.trees.applying import Applied
 from restaura.volumes import restore, stopping
-from restaura.volumes.capture import ALGORITHM, DESCRIPTION, Captured, Scanner, add_parts, described_digest
+from restaura.volumes.capture import ALGORITHM, DESCRIPTION, Captured, Scanner, add_parts, described_digest, not_entered
 from restaura.volumes.daemon import Container, Daemon
 from restaura.volumes.pieces import Chosen, DockerVolumesComponent, choose, way_of
 
@@ -53,6 +53,7 @@ class DockerVolumes:
         except SourceError as error:
             return Probe(problems=[(error.what, error.fix)])
         problems, warnings = list(chosen.problems), list(chosen.warnings)
+        warnings += [told for one in chosen.pieces for told in not_entered(one)]
         engines = [one for found in self._engines(chosen).values() for one in found]
         if self._options.accept_torn:
             warnings += [what for what, _ in engines]
@@ -72,7 +73,7 @@ class DockerVolumes:
             flushed = None if one.moves else trees.flush(one.base, one.roots)
             index = self._scanner.scan(one, depth, flushed=flushed)
             if not one.moves:
-                found.append(Tree(one.artifact, one.base, index, one.project is not None, held=True))
+                found.append(Tree(one.artifact, one.base, index, one.secret, held=True))
         return found
 
     @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Scanner:
                 return False
             return True
 
-        boundaries = [one.lstrip("/") for one in _boundaries(piece)]
+        boundaries = [one.point.removeprefix(str(piece.base)).lstrip("/") for one in _boundaries(piece)]
         hook, known = on_file if piece.moves else None, self.known(piece)
         try:
             index = trees.scan(
@@ -133,7 +133,7 @@ class Captured:
         for piece in self.chosen.pieces:
             if not piece.moves:
                 index = self.scanner.scan(piece, self.depth)
-                yield Tree(piece.artifact, piece.base, index, piece.project is not None, held=True)
+                yield Tree(piece.artifact, piece.base, index, piece.secret, held=True)
         text = json.dumps(describe(self.chosen), indent=1, sort_keys=True).encode()
         yield Stream(DESCRIPTION, lambda: contextlib.nullcontext(io.BytesIO(text)))
         self.scanner.keep()
@@ -151,7 +151,7 @@ class Captured:
         if plain:
             taken = trees.scan(piece.base, [one.path for one in plain], depth=self.depth)
             index = replace(trees.merge(index, piece.read(taken)), roots=index.roots)
-        yield Tree(piece.artifact, piece.base, index, piece.project is not None)
+        yield Tree(piece.artifact, piece.base, index, piece.secret)
         # By now every store has read the tree.
         room = max(0, shutil.disk_usage(spool).free - self.host.reserve(spool))
         changed, gone = still.copy_changed(index, piece.base, spool, room)
@@ -162,7 +162,7 @@ class Captured:
             attributes = {one.path: one.xattrs for one in copied}
             entries = [replace(one, xattrs=attributes.get(one.path, {})) for one in found.entries]
             found = piece.read(replace(found, entries=entries, vanished=gone))
-            yield Tree(copies_name(piece.artifact), spool, found, piece.project is not None)
+            yield Tree(copies_name(piece.artifact), spool, found, piece.secret)
 
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
         """Fingerprint what one store holds, and say how consistent the weakest tree is.
@@ -182,7 +182,7 @@ class Captured:
             index = piece.read(trees.merge(indexes[piece.artifact], indexes.get(copies_name(piece.artifact))))
             add_parts(parts, counts, piece.artifact, index, self.depth)
             found.append(self._consistency(piece, index))
-            notes += _notes(piece, index)
+            notes += [*_notes(piece, index), *not_entered(piece)]
         weakest = min(found, key=_WEAKEST.index)
         return Outcome(Fingerprint(ALGORITHM, self.depth, parts, counts), weakest, notes)
 
@@ -270,8 +270,13 @@ def _notes(piece: Piece, index: trees.Index) -> list[str]:
     return [f"{piece.name}: {len(paths)} {what}: {', '.join(paths[:3])}" for what, paths in said if paths]
 
 
-def _boundaries(piece: Piece) -> list[str]:
-    """Return the mounts below a tree, relative to its base: they are not entered."""
+def not_entered(piece: Piece) -> list[str]:
+    """Say which mounts below a tree hold data that is not taken."""
+    points = dict.fromkeys(one.point for one in _boundaries(piece) if one.kind not in mounts.PSEUDO)
+    return [f"{piece.name}: the mount {one} is not entered: back it up as `files`" for one in points]
+
+
+def _boundaries(piece: Piece) -> list[mounts.Mount]:
+    """Return the mounts below a tree: they are not entered."""
     seen = mounts.mounts()
-    below = [one.point for path in piece.paths for one in mounts.mounted_below(path, seen)]
-    return [one.removeprefix(str(piece.base).rstrip("/")) for one in below]
+    return [one for path in piece.paths for one in mounts.mounted_below(path, seen)]

@@ -82,6 +82,7 @@ class Piece:
 
     `roots` are relative to `base`. `way` is how it is held, `rule` the setting that says so where it is not the
     component's own. Owners of a volume are a container's: numbers only, as this host's names mean nothing there.
+    A project's files are `secret`, also where they are in a volume.
     """
 
     artifact: str
@@ -91,6 +92,7 @@ class Piece:
     volume: Volume | None = None
     project: Project | None = None
     rule: VolumeHold | None = None
+    secret: bool = False
 
     @property
     def name(self) -> str:
@@ -153,7 +155,7 @@ def choose(options: DockerVolumesComponent, daemon: Daemon) -> Chosen:
     _check_settings(options, chosen, volumes, known)
     for volume in volumes:
         if _takes(options, volume):
-            _take_volume(options, volume, chosen)
+            _take_volume(options, volume, known, chosen)
     for project in known:
         if options.project_files and (options.all or project.name in options.projects):
             _take_project(options, project, chosen)
@@ -213,7 +215,7 @@ def _labelled(volume: Volume, wanted: str) -> bool:
     return key in volume.labels and (not equals or volume.labels[key] == value)
 
 
-def _take_volume(options: DockerVolumesComponent, volume: Volume, chosen: Chosen) -> None:
+def _take_volume(options: DockerVolumesComponent, volume: Volume, known: Sequence[Project], chosen: Chosen) -> None:
     if volume.anonymous and not options.anonymous and volume.name not in options.volumes:
         users = [one.name for one in chosen.containers if one.uses(volume.name, volume.path)]
         used = f"container {', '.join(users)} uses it" if users else "nothing uses it"
@@ -233,7 +235,10 @@ def _take_volume(options: DockerVolumesComponent, volume: Volume, chosen: Chosen
     path = Path(os.path.realpath(volume.path))
     rule, way = rule_of(options, volume.name), way_of(options, volume.name)
     artifact = f"volumes/{safe_name(volume.name)}"
-    chosen.pieces.append(Piece(artifact, path.parent, (path.name,), way, volume=volume, rule=rule))
+    # A project without containers is not known: what is a project's directory then shows in its `.env`.
+    secret = any(within(one, str(path)) for project in known for one in project.files)
+    secret = secret or (volume.bound and os.path.lexists(path / ".env"))
+    chosen.pieces.append(Piece(artifact, path.parent, (path.name,), way, volume=volume, rule=rule, secret=secret))
 
 
 def _take_project(options: DockerVolumesComponent, project: Project, chosen: Chosen) -> None:
@@ -245,7 +250,7 @@ def _take_project(options: DockerVolumesComponent, project: Project, chosen: Cho
     roots = tuple(one.lstrip("/") for one in project.roots if not any(within(one, other) for other in volumes))
     if roots:
         artifact = f"projects/{safe_name(project.name)}"
-        chosen.pieces.append(Piece(artifact, Path("/"), roots, options.hold, project=project))
+        chosen.pieces.append(Piece(artifact, Path("/"), roots, options.hold, project=project, secret=True))
 
 
 def _check_hold(piece: Piece, chosen: Chosen) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from restaura.actions.audit import audit_host
 from restaura.audit import copies
 from restaura.audit.copies import Copies
 from restaura.audit.holders import find_holders
@@ -20,6 +21,7 @@ from restaura.audit.protections import Found, find_protections
 from restaura.audit.secrecy import Secrets, everywhere
 from restaura.audit.settings import load_yaml
 from restaura.audit.shell import read_python, read_shell
+from restaura.paths import Paths
 from restaura.point import new_id
 from tests.audited_hosts import AuditedHost
 
@@ -612,3 +614,52 @@ def test_python_that_nests_too_deep_is_no_traceback() -> None:
     long = " + ".join(['"a"'] * 900)
     script = read_python(f"run(['pg_dump', 'shop'])\nx = {long}\nrun(['pg_dump', x])\n", {})
     assert script is not None
+
+
+# A job that puts different data in different places
+
+TWO_PLACES = (
+    "#!/bin/sh\nset -e\npg_dumpall -f /var/backups/pg/all-$(date +%F).sql\n"
+    "restic -r s3:https://s3.example.org/vps1 backup {}\n"
+)
+
+
+def two_places(host: AuditedHost, *, dumped: float, sent: float, paths: str = "/srv /var/backups/pg") -> dict[str, Any]:
+    host.postgres()
+    host.put("/srv/shop/app.py", "print()")
+    host.script("/usr/local/sbin/backup", TWO_PLACES.format(paths))
+    host.put("/etc/cron.d/backup", "1 2 * * * root /usr/local/sbin/backup\n")
+    host.copies("/var/backups/pg/all-%s.sql", newest=dumped)
+    for days in range(3):
+        host.aged(f"/root/.cache/restic/{'0' * 64}/snapshots/0{days}/{days:064x}", b"x", days + sent)
+    audit = audit_host(Paths(host.root))
+    return {one.code: set(one.about) for one in audit.problems if not one.code.startswith(("no_", "restore_"))}
+
+
+CRON = "cron:/etc/cron.d/backup:1"
+
+
+def test_each_place_of_a_job_must_have_something_new(host: AuditedHost) -> None:
+    assert two_places(host, dumped=0.3, sent=0.3) == {}
+
+
+def test_old_dumps_are_not_made_up_for_by_fresh_snapshots_of_them(host: AuditedHost) -> None:
+    assert two_places(host, dumped=60, sent=0.3) == {"stale": {CRON, "postgres:17/main"}}
+
+
+def test_old_snapshots_are_not_made_up_for_by_fresh_dumps(host: AuditedHost) -> None:
+    assert two_places(host, dumped=0.3, sent=60) == {"stale": {CRON, "tree:/srv/shop"}}
+
+
+def test_a_dump_that_no_snapshot_takes_along_stays_on_the_host(host: AuditedHost) -> None:
+    assert two_places(host, dumped=0.3, sent=0.3, paths="/srv") == {"only_on_same_disk": {"postgres:17/main", CRON}}
+
+
+def test_what_is_only_put_down_to_be_sent_counts_as_sent(host: AuditedHost) -> None:
+    host.put("/srv/shop/app.py", "print()")
+    host.copies("/var/backups/etc-%s.tgz")
+    lines = "tar czf /tmp/srv.tgz /srv\naws s3 cp /tmp/srv.tgz s3://b/srv.tgz\nrm /tmp/srv.tgz\n"
+    host.script("/usr/local/sbin/backup", f"{lines}tar czf /var/backups/etc-$(date +%F).tgz /etc\n")
+    host.put("/etc/cron.d/backup", "1 2 * * * root /usr/local/sbin/backup\n")
+    codes = {one.code for one in audit_host(Paths(host.root)).problems}
+    assert not codes & {"stale", "never_produced", "only_on_host", "only_on_same_disk"}

@@ -16,7 +16,7 @@ from statistics import median
 from restaura.audit.advice import advise
 from restaura.audit.model import Audit, Copy, Evidence, Holder, Problem, Protection, Severity, Status, Take
 from restaura.audit.programs import BACKUP_WORD
-from restaura.audit.protections import Found
+from restaura.audit.protections import Found, Way
 from restaura.output import printable
 
 DATABASES = ("postgres", "supabase", "mysql", "mongodb", "redis", "qdrant", "prometheus", "grafana", "sqlite")
@@ -28,6 +28,7 @@ SMALL_BYTES = 1000
 GRACE = timedelta(hours=1)
 LATE = 2
 LOST = 4
+MOST_STEPS = 3
 UNKNOWN_INTERVAL = timedelta(days=8)
 # What could not be read may have held a backup.
 HIDING = {"permission", "binary", "invalid", "failed"}
@@ -90,6 +91,7 @@ class _Judgement:
         ]
         self.hidden = [one for one in seen.unreadable if _hides(one) and not self._is_data(one.where)]
         self.problems: list[Problem] = []
+        self._known: dict[Take, frozenset[str]] = {}
 
     def audit(self) -> Audit:
         """Return the audit."""
@@ -251,6 +253,8 @@ class _Judgement:
             self._problem(
                 "stale", "critical" if lost else "warning", about, told, [*one.evidence[:1], *shown, *one.failures]
             )
+        else:
+            self._detours(one, name, severity)
         if one.failures:
             self._problem("failed", "warning", about, {**name, "log": one.failures[0].where}, one.failures)
         for series in _series(one):
@@ -259,6 +263,54 @@ class _Judgement:
             if usual > SMALL_BYTES and EMPTY_BYTES < sizes[0] < usual * SHRUNK:
                 told = {**name, "copy": series[0].where, "size_bytes": str(sizes[0]), "usual_bytes": str(int(usual))}
                 self._problem("shrinking", "warning", about, told, [Evidence("file", series[0].where)])
+
+    def _detours(self, one: Protection, name: dict[str, str], severity: str) -> None:
+        """Name what a job puts somewhere of its own, where there is nothing new while other places have something."""
+        ways = self.seen.found.ways.get(one.id, ())
+        for take in dict.fromkeys(take for way in ways for take in way.takes):
+            taking, holders = [way for way in ways if take in way.takes], sorted(self._taken(take))
+            times = [self._arrived(one, way) for way in taking]
+            newest = max(filter(None, times), default="")
+            if not holders or None in times or (newest and self._age(newest) <= self._limit(one, LATE)):
+                continue
+            title = f"{name['name']} → {printable(taking[0].place)}"
+            told = {**name, "name": title, "newest_at": newest, "schedule": one.schedule}
+            # A script may do so on some days only: what it made within a week is no loss.
+            lost = bool(newest) and self._age(newest) > max(self._limit(one, LOST), UNKNOWN_INTERVAL)
+            code, told = ("stale", told) if newest else ("never_produced", {**told, "writes": places})
+            level = _severity(severity if lost else "warning")
+            shown = [
+                Evidence("directory" if "*" in way.place else "file", way.place.partition("*")[0]) for way in taking
+            ]
+            self._problem(code, level, (one.id, *holders), told, [*one.evidence[:1], *shown])
+
+    def _taken(self, take: Take) -> frozenset[str]:
+        """Return the ids of the holders that are taken, but for the places where backups lie."""
+        if take not in self._known:
+            found = {holder.id for holder in _taken(take, self.seen.holders)}
+            self._known[take] = frozenset(found & {holder.id for holder in self.holders})
+        return self._known[take]
+
+    def _ways(self, one: Protection, holder: Holder) -> list[Way]:
+        """Return the ways on which a protection takes a holder; none where it has but one, or that cannot be told."""
+        ways = self.seen.found.ways.get(one.id, ())
+        return [way for way in ways if any(holder.id in self._taken(take) for take in way.takes)]
+
+    def _onward(self, one: Protection, way: Way) -> list[Way]:
+        """Return the ways on which a protection takes along what it had put somewhere."""
+        return [
+            other
+            for other in self.seen.found.ways.get(one.id, ())
+            if other.place != way.place
+            and any(take.kind == "path" and _within(way.place, take.name) for take in other.takes)
+        ]
+
+    def _arrived(self, one: Protection, way: Way, steps: int = MOST_STEPS) -> str | None:
+        """Return when a way last ended at something, as `Way.newest`; what was put down only to be sent counts as sent."""
+        if way.newest != "" or not steps:
+            return way.newest
+        times = [self._arrived(one, other, steps - 1) for other in self._onward(one, way)]
+        return None if None in times else max(filter(None, times), default="")
 
     def _permissions(self, one: Protection, about: tuple[str, ...], name: dict[str, str]) -> None:
         public = [] if one.encrypted else [copy for copy in one.copies if copy.world_readable]
@@ -278,7 +330,7 @@ class _Judgement:
         same: list[Holder] = []
         for holder in self.holders:
             covering = [one for one in self._covering(holder) if not one.idle]
-            if not covering or any(away[one.id] is not False for one in covering):
+            if not covering or any(self._leaves(one, holder, away[one.id]) is not False for one in covering):
                 continue
             disks = self.seen.disks.get(holder.id, frozenset())
             held = {copy.disk for one in covering for copy in one.copies} - {None}
@@ -294,6 +346,21 @@ class _Judgement:
                 self._problem(
                     code, "warning", (*ids, *(one.id for one in by)), told, [e for p in by for e in p.evidence[:1]]
                 )
+
+    def _leaves(self, one: Protection, holder: Holder, away: bool | None) -> bool | None:
+        """Return whether the copies of a holder leave the host, where other data of the same job may."""
+        ways = self._ways(one, holder) if one.off_host else []
+        for _ in range(MOST_STEPS):
+            ways += [other for way in ways for other in self._onward(one, way) if other not in ways]
+        if not ways or any(way.away is not False for way in ways):
+            return away
+        return any(
+            other.off_host and not other.idle and take.kind == "path" and _within(way.place, take.name)
+            for other in self.protections
+            if other.id != one.id
+            for take in other.takes
+            for way in ways
+        )
 
     def _away(self) -> dict[str, bool | None]:
         """Return whether a protection's copies leave the host: by itself, or by another that takes where it writes."""

@@ -39,7 +39,8 @@ WATCHERS = re.compile(
 class Facts:
     """What was found out of commands. `backs_up` is whether they make a backup at all, `restores` whether they restore.
 
-    `writes` are host paths with `*` for what changes, or addresses of other machines, which `remotes` are as well.
+    `writes` are host paths with `*` for what changes, or addresses of other machines, which `remotes` are as well;
+    `ways` say of each pipeline what it takes and where it puts that.
     `programs` are those that do it, `restorers` those that restore, `configs` the programs whose own settings say what
     is taken.
     """
@@ -52,6 +53,7 @@ class Facts:
     restorers: list[str] = field(default_factory=list)
     takes: list[Take] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
+    ways: list[tuple[tuple[Take, ...], tuple[str, ...]]] = field(default_factory=list)
     remotes: list[str] = field(default_factory=list)
     configs: list[str] = field(default_factory=list)
     dumps: list[Command] = field(default_factory=list)
@@ -83,7 +85,7 @@ class Facts:
         """Add what was found of other commands."""
         for name in ("backs_up", "restores", "notifies", "encrypted"):
             setattr(self, name, getattr(self, name) or getattr(other, name))
-        for name in ("programs", "restorers", "takes", "writes", "remotes", "configs", "dumps"):
+        for name in ("programs", "restorers", "takes", "writes", "ways", "remotes", "configs", "dumps"):
             held = getattr(self, name)
             held += [one for one in getattr(other, name) if one not in held]
 
@@ -158,6 +160,8 @@ def _read_pipeline(pipeline: list[Command], variables: dict[str, str], where: Wh
             if last in ("ssh", "nc") and command is pipeline[-1]:
                 one.write(f"ssh://{_ssh_host(command.words)}")
         facts.merge(one)
+    if facts.takes and facts.writes:
+        facts.ways = [(tuple(facts.takes), tuple(facts.writes))]
     return facts
 
 

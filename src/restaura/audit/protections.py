@@ -6,15 +6,15 @@ Nothing is run and nobody is asked: crontabs, units, scripts, settings and the c
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from restaura.audit import restaura_itself
 from restaura.audit.backup_services import Service, find_services
 from restaura.audit.copies import Copies
 from restaura.audit.jobs import SYSTEMS_OWN, Job, find_jobs
 from restaura.audit.looking import Look
-from restaura.audit.model import Evidence, Holder, Protection
+from restaura.audit.model import Copy, Evidence, Holder, Protection, Take
 from restaura.audit.programs import BACKUP_WORD, Facts
 from restaura.audit.recovery import find_kept
 from restaura.audit.scripts import Trace, Tracer
@@ -33,10 +33,28 @@ RESTORERS = {
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way that data goes in a job that puts it in several places: what is taken, and one place where it is put.
+
+    `newest` is when that place was last written to (None: not known; empty: there is nothing), `away` whether it is on
+    another machine (None: not known).
+    """
+
+    takes: tuple[Take, ...]
+    place: str
+    newest: str | None
+    away: bool | None
+
+
+@dataclass(frozen=True)
 class Found:
-    """What was found: protections, where secrets stand (`detail` is the kind), recovery documents and scripts."""
+    """What was found: protections, where secrets stand (`detail` is the kind), recovery documents and scripts.
+
+    `ways` are those of the protections that put different data in different places, by id.
+    """
 
     protections: tuple[Protection, ...] = ()
+    ways: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
     secrets: tuple[Evidence, ...] = ()
     documents: tuple[Evidence, ...] = ()
     scripts: tuple[Evidence, ...] = ()
@@ -56,6 +74,7 @@ class _Finder:
         self.homes = dict(look.homes())
         self.used: set[str] = set()
         self.restores: list[tuple[Facts, str]] = []
+        self.ways: dict[str, tuple[Way, ...]] = {}
 
     def find(self, holders: Sequence[Holder]) -> Found:
         """Find everything."""
@@ -76,6 +95,7 @@ class _Finder:
         scripts = [one for path in kept.recovery_scripts for one in self._recovery(path)]
         return Found(
             tuple(self._tried(found)),
+            self.ways,
             self.secrets.found,
             tuple(kept.documents),
             (*ours, *scripts),
@@ -224,17 +244,20 @@ class _Finder:
         copies, seen = self.copies.of(writes)
         encrypted: bool | None = facts.encrypted or (bool(writes) and all(map(ENCRYPTED.search, writes)))
         for one in writes:
-            if one.startswith("/"):
-                continue
-            if "restic" in facts.programs:
-                copies += [replace(copy, where=one) for copy in self.copies.restic_caches(home)]
-            records, secret = self.copies.borg_records(home, one) if "borg" in _families(facts) else ([], None)
-            copies += records
-            encrypted = encrypted or secret
+            if not one.startswith("/"):
+                records, secret = self._records(one, facts, home)
+                copies += records
+                encrypted = encrypted or secret
         if "borg" in _families(facts) and not encrypted:
             known = [self.copies.borg_records(home, one)[1] for one in writes]
             encrypted = next((one for one in known if one is not None), None)
         copies.sort(key=lambda copy: (copy.at, copy.where), reverse=True)
+        if len(facts.ways) > 1:
+            self.ways[protection.id] = tuple(
+                Way(takes, place, self._written(place, facts, home), self._is_off_host(place))
+                for takes, places in facts.ways
+                for place in places
+            )
         return replace(
             protection,
             uses=tuple(facts.programs) or protection.uses,
@@ -245,6 +268,20 @@ class _Finder:
             off_host=self._off_host(writes),
             encrypted=encrypted,
         )
+
+    def _records(self, repository: str, facts: Facts, home: str) -> tuple[list[Copy], bool | None]:
+        """Return what restic and borg keep here of a repository elsewhere, and whether borg encrypts it."""
+        cached = self.copies.restic_caches(home) if "restic" in facts.programs else []
+        records, secret = self.copies.borg_records(home, repository) if "borg" in _families(facts) else ([], None)
+        return [*(replace(copy, where=repository) for copy in cached), *records], secret
+
+    def _written(self, place: str, facts: Facts, home: str) -> str | None:
+        """Return when a place was last written to; empty when there is nothing, None when that cannot be seen."""
+        if place.startswith("/"):
+            copies, seen = self.copies.of([place])
+        else:
+            copies, seen = self._records(place, facts, home)[0], False
+        return max((copy.at for copy in copies), default="" if seen else None)
 
     def _off_host(self, writes: Iterable[str]) -> bool | None:
         """Whether any of these places is on another machine; None when one of them is not known."""

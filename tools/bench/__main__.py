@@ -39,7 +39,8 @@ rm -rf /opt/borgmatic
 cp -r /bench/borgmatic /opt/borgmatic
 python3 -m compileall -q /opt/borgmatic
 """
-VERSIONS = "restic version; borg --version; pg_dump --version; zstd --version; tar --version | head -n 1"
+ZSTD = "zstd -V | grep -o 'Zstandard.*v[0-9.]*'"
+VERSIONS = f"restic version; borg --version; pg_dump --version; {ZSTD}; tar --version | head -n 1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -663,3 +663,15 @@ def test_what_is_only_put_down_to_be_sent_counts_as_sent(host: AuditedHost) -> N
     host.put("/etc/cron.d/backup", "1 2 * * * root /usr/local/sbin/backup\n")
     codes = {one.code for one in audit_host(Paths(host.root)).problems}
     assert not codes & {"stale", "never_produced", "only_on_host", "only_on_same_disk"}
+
+
+def test_a_place_where_there_is_nothing_is_named_though_another_is_fresh(host: AuditedHost) -> None:
+    host.postgres()
+    host.put("/srv/shop/app.py", "print()")
+    host.folder("/backup/pg")
+    host.script("/usr/local/sbin/backup", "pg_dumpall -f /backup/pg/x.sql\ntar czf /backup/srv-$(date +%F).tgz /srv\n")
+    host.put("/etc/cron.d/backup", "1 2 * * * root /usr/local/sbin/backup\n")
+    host.copies("/backup/srv-%s.tgz")
+    (problem,) = [one for one in audit_host(Paths(host.root)).problems if one.code == "never_produced"]
+    assert problem.about == (CRON, "postgres:17/main")
+    assert problem.parameters["writes"] == "/backup/pg/x.sql"

@@ -273,16 +273,13 @@ class _Judgement:
             newest = max(filter(None, times), default="")
             if not holders or None in times or (newest and self._age(newest) <= self._limit(one, LATE)):
                 continue
-            title = f"{name['name']} → {printable(taking[0].place)}"
+            places = list(dict.fromkeys(way.place for way in taking))
+            title = f"{name['name']} → {printable(places[0])}"
             told = {**name, "name": title, "newest_at": newest, "schedule": one.schedule}
             # A script may do so on some days only: what it made within a week is no loss.
             lost = bool(newest) and self._age(newest) > max(self._limit(one, LOST), UNKNOWN_INTERVAL)
-            code, told = ("stale", told) if newest else ("never_produced", {**told, "writes": places})
-            level = _severity(severity if lost else "warning")
-            shown = [
-                Evidence("directory" if "*" in way.place else "file", way.place.partition("*")[0]) for way in taking
-            ]
-            self._problem(code, level, (one.id, *holders), told, [*one.evidence[:1], *shown])
+            code, told = ("stale", told) if newest else ("never_produced", {**told, "writes": _lines(places)})
+            self._problem(code, _severity(severity if lost else "warning"), (one.id, *holders), told, one.evidence[:1])
 
     def _taken(self, take: Take) -> frozenset[str]:
         """Return the ids of the holders that are taken, but for the places where backups lie."""
@@ -306,7 +303,7 @@ class _Judgement:
         ]
 
     def _arrived(self, one: Protection, way: Way, steps: int = MOST_STEPS) -> str | None:
-        """Return when a way last ended at something, as `Way.newest`; what was put down only to be sent counts as sent."""
+        """Return when a way last ended at something, as `Way.newest`; what was only put down to be sent was sent."""
         if way.newest != "" or not steps:
             return way.newest
         times = [self._arrived(one, other, steps - 1) for other in self._onward(one, way)]

@@ -572,6 +572,27 @@ def test_a_lost_project_comes_back_whole(project: Project, place: Path) -> None:
     assert not (data("shop_uploads") / "seeded").exists(), "the image must not fill what was restored"
 
 
+def test_a_project_over_links_comes_back_with_them(place: Path) -> None:
+    project = Project(place / "real")
+    shared = place / "shared"
+    shared.mkdir()
+    (project.folder / ".env").rename(shared / "env")
+    (project.folder / ".env").symlink_to("../shared/env")
+    (place / "shop").symlink_to("real")
+    run("sh", "-c", f"cd -L {place}/shop && docker compose -p shop up -d")
+    assert f"{place}/shop" in docker("inspect", "shop-app-1")
+    one = system(place, projects=["shop"])
+    answer = one.run("run", "daily", "--drill")
+    assert answer["drill"]["results"][0]["verdict"] == "proven"
+    docker("rm", "-f", *project.states())
+    for path in (project.folder, shared):
+        shutil.rmtree(path)
+    (place / "shop").unlink()
+    one.run("restore", "--component", "volumes", "--yes")
+    assert "very-secret-word" in (place / "shop/.env").read_text()
+    assert ((place / "shop").readlink(), (place / "real/.env").readlink()) == (Path("real"), Path("../shared/env"))
+
+
 def test_restored_over_running_containers_undone_and_discarded(project: Project, place: Path) -> None:
     one = system(place, projects=["shop"])
     one.run("run", "daily")

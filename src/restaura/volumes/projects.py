@@ -68,11 +68,13 @@ def _project(name: str, members: Sequence[Container]) -> Project:
     warnings: list[str] = []
     files: dict[str, None] = {}
     for path in _listed(members, "config_files"):
-        _compose_file(path, directory, files, warnings)
-    candidates = [*_listed(members, "environment_file"), *([f"{directory}/.env"] if directory else [])]
-    files.update(dict.fromkeys(os.path.realpath(one) for one in candidates if Path(one).is_file()))
+        _compose_file(os.path.join(directory or "/", path), directory, files, warnings)  # noqa: PTH118
+    for path in [*_listed(members, "environment_file"), *([f"{directory}/.env"] if directory else [])]:
+        _take(path, files)
     if not files:
         warnings.append(f"the Compose files of project {name!r} are not there: {directory or 'no directory is known'}")
+    if directory:
+        files.update(dict.fromkeys(one for one in _with_links(directories[0]) if one != directory))
     bound = sorted({one.source for member in members for one in member.mounts if not one.volume and one.source})
     bound = [one for one in bound if one != "/" and not any(within(one, system) for system in _SYSTEM)]
     bound = [one for one in bound if Path(one).is_dir() or Path(one).is_file()]
@@ -88,49 +90,83 @@ def _listed(members: Iterable[Container], label: str) -> list[str]:
     return list(dict.fromkeys(filter(None, values)))
 
 
-def _compose_file(path: str, directory: str, found: dict[str, None], warnings: list[str]) -> None:
-    """Take in a Compose file and the files that it names."""
-    real = os.path.realpath(os.path.join(directory or "/", path))  # noqa: PTH118  a Path knows no realpath of a missing file
+def _compose_file(path: str, base: str, found: dict[str, None], warnings: list[str]) -> None:
+    """Take in a Compose file and the files that it names, which are relative to `base`."""
+    real = os.path.realpath(path)
     if real in found:
         return
-    if not Path(real).is_file():
+    if not _take(path, found):
         warnings.append(f"the Compose file {path} is not there")
         return
-    found[real] = None
     try:
         content = yaml.load(Path(real).read_text(), _Loader)  # noqa: S506  it is a SafeLoader
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        problem = str(error).splitlines()[0]
+        # The parser's own words may hold a password.
+        mark = getattr(error, "problem_mark", None)
+        problem = f"{type(error).__name__}{f' in line {mark.line + 1}' if mark else ''}"
         warnings.append(f"the Compose file {path} cannot be read, so the files that it names are not taken: {problem}")
         return
     if isinstance(content, dict):
-        for one in _includes(content):
-            _compose_file(one, str(Path(real).parent), found, warnings)
-        for one in _named(content):
-            named = os.path.realpath(Path(real).parent / one)
-            if Path(named).is_file():
-                found[named] = None
+        base = base or str(Path(path).parent)
+        for one, directory in _includes(content):
+            included = os.path.join(base, one)  # noqa: PTH118
+            within_it = os.path.join(base, directory) if directory else str(Path(included).parent)  # noqa: PTH118
+            _compose_file(included, within_it, found, warnings)
+            _take(f"{within_it}/.env", found)
+        for one in _extended(content):
+            extended = os.path.join(base, one)  # noqa: PTH118
+            _compose_file(extended, str(Path(extended).parent), found, warnings)
+        for one, required in _named(content):
+            if not _take(os.path.join(base, one), found) and required:  # noqa: PTH118
+                warnings.append(f"{one}, which the Compose file {path} names, is not taken: there is no such file")
 
 
-def _includes(content: dict[Any, Any]) -> Iterator[str]:
+def _take(path: str, found: dict[str, None]) -> bool:
+    """Take in a file, with the links that lead to it; return whether it is there."""
+    if not Path(path).is_file():
+        return False
+    found.update(dict.fromkeys(_with_links(path)))
+    return True
+
+
+def _with_links(path: str) -> Iterator[str]:
+    """Yield a path and, where it is a link, what it leads to, each below a directory without links."""
+    while True:
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(folder), name) if name else os.path.realpath(path)  # noqa: PTH118
+        yield path
+        if not Path(path).is_symlink():
+            return
+        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+
+
+def _includes(content: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the files that are included, and the directory that their paths are relative to, where it is given."""
     for one in _items(content.get("include")):
-        yield from map(str, _items(one.get("path")) if isinstance(one, dict) else [one])
+        if isinstance(one, dict):
+            yield from ((str(path), str(one.get("project_directory") or "")) for path in _items(one.get("path")))
+        else:
+            yield str(one), ""
+
+
+def _extended(content: dict[Any, Any]) -> Iterator[str]:
     for service in _values(content.get("services")):
         extends = service.get("extends") if isinstance(service, dict) else None
         if isinstance(extends, dict) and "file" in extends:
             yield str(extends["file"])
 
 
-def _named(content: dict[Any, Any]) -> Iterator[str]:
-    """Yield the environment files, secrets and configs that a Compose file names."""
+def _named(content: dict[Any, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield the files of environments, labels, secrets and configs that a Compose file names: (path, required)."""
     for one in [*_values(content.get("services")), *_items(content.get("include"))]:
         if isinstance(one, dict):
-            for file in _items(one.get("env_file")):
-                yield str(file.get("path", "") if isinstance(file, dict) else file)
+            for file in [*_items(one.get("env_file")), *_items(one.get("label_file"))]:
+                named = file if isinstance(file, dict) else {"path": file}
+                yield str(named.get("path", "")), named.get("required") is not False
     for section in ("secrets", "configs"):
         for one in _values(content.get(section)):
             if isinstance(one, dict) and "file" in one:
-                yield str(one["file"])
+                yield str(one["file"]), True
 
 
 def _items(value: Any) -> list[Any]:

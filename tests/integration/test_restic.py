@@ -149,6 +149,19 @@ def test_small_streams_are_readable_before_the_point_is_sealed(store: ResticStor
     writer.abort()
 
 
+def test_a_small_stream_that_restic_does_not_find_keeps_the_point_from_being(store: ResticStore, host: Host) -> None:
+    writer = begin(store, host)
+    kept, lost = write_stream(writer, "kept", b"1"), write_stream(writer, "lost", b"2")
+    writer.spooled(lost).unlink()
+    manifest = make_manifest(host, writer._tags["point"], writer.label, "nightly", [kept, lost])
+    with pytest.raises(StoreError, match="2 files of 3"):
+        writer.seal(manifest)
+    assert snapshots(store) == []
+    writer.abort()
+    assert store.points() == []
+    assert left_behind(host) == []
+
+
 def test_points_of_one_date_get_labels_of_their_own(store: ResticStore, host: Host) -> None:
     labels = [take_point(store, host, {"a": b"1"}).label for _ in range(3)]
     assert labels == ["2025-09-22", "2025-09-22T060000", "2025-09-22T060000-2"]

@@ -248,10 +248,13 @@ def _settle(move: Move, hold: Hold, wanted: Literal["staged", "live"]) -> None:
             _rename(str(live), str(aside), NOREPLACE)
             _finish_pair(live, inside, aside)
     elif os.path.lexists(inside):
+        live.parent.mkdir(parents=True, exist_ok=True)
         _rename(str(inside), str(live), NOREPLACE)
     elif os.path.lexists(live):
         inside.parent.mkdir(0o700, parents=True, exist_ok=True)
         _rename(str(live), str(inside), NOREPLACE)
+    else:
+        return
     sync_dir(live.parent)
     sync_dir(inside.parent)
 

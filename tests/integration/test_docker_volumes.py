@@ -623,6 +623,22 @@ def test_restored_over_running_containers_undone_and_discarded(project: Project,
     assert "very-secret-word" in (project.folder / ".env").read_text()
 
 
+def test_undone_though_the_volumes_were_removed(project: Project, place: Path) -> None:
+    one = system(place, projects=["shop"])
+    one.run("run", "daily")
+    project.compose("down")
+    docker("volume", "rm", "shop_db")
+    (data("shop_uploads") / "new").write_text("written after the point")
+    spoilt, labels = digest(data("shop_uploads")), inspect("volume", "shop_uploads")["Labels"]
+    answer = one.run("restore", "--component", "volumes", "--yes")
+    docker("volume", "rm", "shop_db", "shop_uploads")
+    one.run("undo", answer["id"])
+    assert (digest(data("shop_uploads")), inspect("volume", "shop_uploads")["Labels"]) == (spoilt, labels)
+    assert "shop_db" not in docker("volume", "ls", "-q").split(), "it was not there before"
+    assert one.leftovers() == []
+    assert "warn" not in project.compose("up", "-d").lower()
+
+
 def test_a_volume_in_use_is_not_restored_over(project: Project, place: Path) -> None:
     one = system(place, projects=["shop"])
     one.run("run", "daily")

@@ -286,6 +286,7 @@ class DockerVolumes:
             "hold": hold,
             "live": [f"{prefix}/{one}" for one in paths],
             "volume": item.volume,
+            "described": item.described,
             "create": item.create,
             "stops": way_of(self._options, item.volume) == "stop",
         }
@@ -338,7 +339,7 @@ class DockerVolumes:
         create, moves = [], []
         for one in items:
             if one["create"]:
-                create.append({"volume": one["create"], "path": one["live"][0]})
+                create.append({"volume": one["described"], "path": one["live"][0]})
             for path in one["live"]:
                 inside = path.lstrip("/")
                 if one["create"] and not os.path.lexists(path):
@@ -351,6 +352,7 @@ class DockerVolumes:
         uses = [
             {
                 "volume": one["volume"],
+                "described": one["described"],
                 "paths": one["live"],
                 "own": bool(one["volume"]) and one["live"][0].endswith("/_data"),
                 "stops": one["stops"],

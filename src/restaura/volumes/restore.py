@@ -34,14 +34,15 @@ STOP_SECONDS = 86_400.0
 class Item:
     """One tree to restore: `paths` are relative to the point's `base`, which becomes the directory `to` (absolute).
 
-    `create` describes a volume that is to be made; `volume` is the name it has here.
+    `volume` is the name that a volume has here, `described` what it is made as, `create` whether it is not there.
     """
 
     artifact: str
     to: str
     paths: tuple[str, ...]
     volume: str = ""
-    create: dict[str, Any] | None = None
+    described: dict[str, Any] | None = None
+    create: bool = False
     part: bool = False
 
     @property
@@ -148,7 +149,7 @@ def _volumes(chosen: Sequence[Mapping[str, Any]], target: Target) -> list[Item]:
             raise RefusedError(
                 f"its data is at {path}, not in {inside}", where=f"volume {made['name']}", fix="--to dir:PATH"
             )
-        found.append(Item(one["artifact"], str(path.parent), (inside,), made["name"], made if live is None else None))
+        found.append(Item(one["artifact"], str(path.parent), (inside,), made["name"], made, live is None))
     return found
 
 
@@ -282,8 +283,16 @@ def swap(record: dict[str, Any]) -> None:
 
 
 def undo(record: dict[str, Any]) -> None:
-    """Exchange back, and remove the volumes that were not there before, but for what was put into them since."""
+    """Exchange back, and remove the volumes that were not there before, but for what was put into them since.
+
+    Those that were there, and are gone by now, are made again.
+    """
     with _stopped(record):
+        there = {one["volume"]["name"] for one in record["create"]}
+        with Daemon() as daemon:
+            for use in record["uses"]:
+                if use.get("described") and use["volume"] not in there:
+                    daemon.create_volume(use["described"])
         exchange.undo(record)
         if record["create"]:
             with Daemon() as daemon:

@@ -323,6 +323,17 @@ def test_a_project_in_a_volume_keeps_its_secrets(host: Host, place: Path) -> Non
         assert trees["volumes/code"], trees
 
 
+def test_a_store_in_a_volume_is_no_part_of_it(place: Path) -> None:
+    docker("volume", "create", "one")
+    (data("one") / "sub").mkdir()
+    (data("one") / "file").touch()
+    (place / "store").symlink_to(data("one") / "sub")
+    one = system(place, volumes=["one"])
+    one.run("run", "daily")
+    one.run("restore", "--component", "volumes", "--to", f"dir:{place}/out", "--yes")
+    assert [path.name for path in Path(f"{place}/out{data('one')}").iterdir()] == ["file"]
+
+
 # -- what happens to containers meanwhile --------------------
 
 

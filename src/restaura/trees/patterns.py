@@ -6,6 +6,7 @@ means directories only, `\` takes the next character as it is. A pattern that be
 absolute path, any other against the end of it. What matches takes along all that is below it.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,10 @@ OWN_NAME = re.compile(r"/\.restaura-(?:kept|stage)-[^/]*(?:/|\Z)")
 
 
 class Selection:
-    """Decides about absolute paths. `never` is left out whatever `include` says; `include` wins over `exclude`."""
+    """Decides about absolute paths. `never` is left out whatever `include` says; `include` wins over `exclude`.
+
+    Where a path of `never` leads over links, what it leads to is left out.
+    """
 
     def __init__(
         self, exclude: Sequence[str] = (), include: Sequence[str] = (), never: Sequence[Path] = (), own: bool = True
@@ -22,7 +26,8 @@ class Selection:
         """Compile the patterns. `own` leaves out the kept and staged copies of earlier restores."""
         self._exclude = _compile(exclude)
         self._include = _compile(include)
-        self._never = tuple(str(one).rstrip("/") + "/" for one in never)
+        places = {path for one in never for path in (str(one), os.path.realpath(one))}
+        self._never = tuple(one.rstrip("/") + "/" for one in sorted(places))
         self._own = own
         self._prefixes = [_fixed(one) for one in include]
 

@@ -332,6 +332,13 @@ def test_a_store_in_a_volume_is_no_part_of_it(place: Path) -> None:
     one.run("run", "daily")
     one.run("restore", "--component", "volumes", "--to", f"dir:{place}/out", "--yes")
     assert [path.name for path in Path(f"{place}/out{data('one')}").iterdir()] == ["file"]
+    docker("volume", "create", "two")
+    one.configure(
+        stores=[{"name": "inside", "type": "dated", "location": str(data("two"))}],
+        components={"docker_volumes": [{"name": "volumes", "all": True}]},
+    )
+    assert component(one.run("run", "daily"))["state"] == "complete"
+    assert "volumes/two" not in json.dumps(one.run("show", "latest"))
 
 
 # -- what happens to containers meanwhile --------------------

@@ -150,7 +150,16 @@ class DockerVolumes:
 
     def _choose(self) -> Chosen:
         with Daemon() as daemon:
-            return choose(self._options, daemon)
+            chosen = choose(self._options, daemon)
+        for one in list(chosen.pieces):
+            if one.volume and not self._scanner.selection.takes(one.paths[0], True):
+                chosen.pieces.remove(one)
+                what = f"the volume {one.name!r} is a store, or Restaura's own"
+                if one.name in self._options.volumes:
+                    chosen.problems.append((what, "take it out of `volumes`"))
+                else:
+                    chosen.warnings.append(f"{what}: it is not taken")
+        return chosen
 
     def _still_there(self) -> tuple[Chosen, list[str]]:
         """Return what is chosen now; SourceError when something was removed since `prepare`."""

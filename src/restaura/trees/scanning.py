@@ -101,6 +101,7 @@ class _Frame:
 class _Walk:
     def __init__(
         self,
+        base: Path,
         selection: Selection,
         known: Mapping[str, Entry],
         known_started: int,
@@ -111,6 +112,7 @@ class _Walk:
     ) -> None:
         self.entries: dict[str, Entry] = {}
         self.unreadable: dict[str, str] = {}
+        self._base = str(base).rstrip("/")
         self._selection, self._known, self._known_started = selection, known, known_started
         self._untold = untold_devices()
         self._depth, self._boundaries, self._on_file, self._pool = depth, boundaries, on_file, pool
@@ -151,8 +153,9 @@ class _Walk:
         try:
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             is_dir = stat.S_ISDIR(found.st_mode)
-            taken = self._selection.takes(f"/{path}", is_dir)
-            if not taken and not (is_dir and self._selection.may_take_below(f"/{path}")):
+            live = f"{self._base}/{path}"
+            taken = self._selection.takes(live, is_dir)
+            if not taken and not (is_dir and self._selection.may_take_below(live)):
                 return
             if stat.S_ISREG(found.st_mode):
                 self._file(fd, name, path, found)
@@ -255,13 +258,14 @@ def scan(
     A file's SHA-256 is taken from `previous` when size, times, inode and device are equal, and times tell there; depth
     `catalog` reads no content. `boundaries` are directories that are recorded but not entered. `on_file` is called with
     every file that is not known from `previous`, and its first 16 bytes; when it returns False, the file is left out. A
-    root that is not there has no entry; what cannot be read is in `unreadable`. `flushed_ns` is what `flush` returned
-    right before: when the scan began as far as times tell.
+    root that is not there has no entry; what cannot be read is in `unreadable`. `selection` is asked absolute paths.
+    `flushed_ns` is what `flush` returned right before: when the scan began as far as times tell.
     """
     started = time.time_ns() if flushed_ns is None else flushed_ns
     known = {one.path: one for one in previous.entries if one.type == "file"} if previous else {}
     with ThreadPoolExecutor(max_workers=2) as pool:
         walk = _Walk(
+            base,
             selection or Selection(own=False),
             known,
             previous.started_ns if previous else 0,

@@ -341,6 +341,13 @@ def test_a_store_in_a_volume_is_no_part_of_it(place: Path) -> None:
     assert [path.name for path in data("two").rglob("*.tar*")] == ["one.tar.zst"]
 
 
+def test_a_point_says_which_files_of_a_project_it_lacks(project: Project, place: Path) -> None:
+    (project.folder / "app.env").unlink()
+    found = component(system(place, projects=["shop"]).run("run", "daily"))
+    assert found["state"] == "complete"
+    assert any("app.env, which the Compose file" in one for one in found["notes"]), found["notes"]
+
+
 # -- what happens to containers meanwhile --------------------
 
 

@@ -82,6 +82,7 @@ class DockerVolumes:
         chosen, notes = self._still_there()
         with contextlib.ExitStack() as stack:
             spool = stack.enter_context(self._host.spool("volumes"))
+            notes += chosen.notes
             captured = Captured(self._host, self._options.name, chosen, self._scanner, depth, spool, notes=notes)
             captured.open_engines = set(self._engines(chosen))
 

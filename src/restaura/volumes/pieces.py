@@ -122,13 +122,14 @@ class Piece:
 
 @dataclass
 class Chosen:
-    """What the settings choose of what there is; `problems` are (what, fix)."""
+    """What the settings choose of what there is; `problems` are (what, fix), `notes` warnings that points keep."""
 
     pieces: list[Piece] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def numeric(index: trees.Index) -> trees.Index:
@@ -243,6 +244,7 @@ def _take_volume(options: DockerVolumesComponent, volume: Volume, known: Sequenc
 
 def _take_project(options: DockerVolumesComponent, project: Project, chosen: Chosen) -> None:
     chosen.warnings += project.warnings
+    chosen.notes += project.warnings
     for path in project.outside:
         what = f"the bind mount {path} of project {project.name!r} is not below {project.directory or 'its directory'}"
         chosen.warnings.append(f"{what}: it is not taken. Back it up as `files`")

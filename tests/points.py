@@ -14,7 +14,7 @@ def make_point(
     components: Mapping[str, str],
     records: Iterable[tuple[str, Mapping[str, str]]] = (),
     *,
-    suffix: str = "000000",
+    suffix: str = "0000000000",
     host: str = "web1",
     plan: str = "daily",
     config: Mapping[str, Any] | None = None,

@@ -178,7 +178,7 @@ def refused_not(points, rule=NOTHING, **more) -> bool:
 
 def test_a_damaged_manifest_of_this_host_blocks_the_store():
     points = series(10)
-    broken = make_point(NOW - 5 * DAY, {}, suffix="00000b", damage="signature does not hold")
+    broken = make_point(NOW - 5 * DAY, {}, suffix="000000000b", damage="signature does not hold")
     assert broken.id in refused([*points, broken])
     assert "damaged" in refused([*points, replace(broken, plan="weekly")])
     assert refused_not([*points, replace(broken, host="web2")])
@@ -248,8 +248,8 @@ def test_old_points_that_retention_left_far_apart_are_no_jump():
 
 def test_points_of_another_host_or_plan_are_neither_counted_nor_deleted():
     ours = series(3)
-    others = [*series(9, host="web2", suffix="00000a"), *series(9, plan="weekly", suffix="00000b")]
-    forged = replace(make_point(NOW, {"app": "complete"}, suffix="00000c", host="web2"), host="web1")
+    others = [*series(9, host="web2", suffix="000000000a"), *series(9, plan="weekly", suffix="000000000b")]
+    forged = replace(make_point(NOW, {"app": "complete"}, suffix="000000000c", host="web2"), host="web1")
     plan = prune([*ours, *others, forged])
     assert {*plan.keep, *plan.delete} == {one.id for one in ours}
     assert plan.delete == [ours[0].id, ours[1].id]
@@ -338,7 +338,7 @@ def test_pruning_twice_is_pruning_once(points, rule):
 
 @given(listings(), RULES, st.sampled_from(["torn", "suspect", "failed"]), st.integers(1, 90 * 24 * 60))
 def test_a_point_that_is_not_good_never_costs_another(points, rule, state, minutes):
-    newcomer = make_point(NOW - timedelta(minutes=minutes), {"app": state}, suffix="ffffff")
+    newcomer = make_point(NOW - timedelta(minutes=minutes), {"app": state}, suffix="ffffffffff")
     before = {one.id for one in apply(points, rule)}
     after = {one.id for one in apply([*points, newcomer], rule)}
     assert before <= after

@@ -348,6 +348,13 @@ def test_a_point_says_which_files_of_a_project_it_lacks(project: Project, place:
     assert any("app.env, which the Compose file" in one for one in found["notes"]), found["notes"]
 
 
+def test_what_is_not_held_is_never_as_good_as_stopped(host: Host, place: Path) -> None:
+    docker("volume", "create", "one")
+    with source(host, all=True, hold="none").freeze("content") as frozen:
+        indexes = {one.name: one.index for one in frozen.artifacts() if isinstance(one, Tree)}
+        assert frozen.outcome(indexes).consistency == "crash"
+
+
 # -- what happens to containers meanwhile --------------------
 
 

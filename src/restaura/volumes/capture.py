@@ -194,6 +194,9 @@ class Captured:
             return "torn"
         if index.changed or index.vanished or any(one.paused for one in users):
             return "crash"
+        if piece.moves:
+            # Who did not run when it began may have run since: nothing looks after what is not held.
+            return "crash"
         ways: dict[Way, Consistency] = {"stop": "stopped", "command": "snapshot"}
         return ways.get(piece.way, "crash") if runs else "stopped"
 

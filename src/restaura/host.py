@@ -46,7 +46,7 @@ class Host:
     def identity(self) -> str:
         """The random id that tells this machine from another of the same name; ConfigError when setup made none."""
         try:
-            return (self.paths.etc / "identity").read_text().strip()
+            return (self.paths.etc / "identity").read_text(errors="replace").strip()
         except FileNotFoundError:
             raise ConfigError(
                 "this host has no identity", where=str(self.paths.etc), fix="ansible-playbook setup_backup.yml"

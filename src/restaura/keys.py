@@ -38,6 +38,17 @@ def wanted_keys(config: Config) -> list[str]:
     return names + [f"stores.{one.name}.password" for one in config.stores if one.type == "restic"]
 
 
+def older(path: Path) -> list[Path]:
+    """Return the keys that are read beside the one at `path`, as `NAME.*`: those that it replaced."""
+    return sorted(path.parent.glob(f"{path.name}.*")) if path.name in ("manifest.key", "age.key") else []
+
+
+def files(directory: Path) -> list[Path]:
+    """Return the files of a directory of keys. Links are not ours to change, whatever they lead to."""
+    found = sorted(directory.iterdir()) if directory.is_dir() else []
+    return [one for one in found if one.is_file() and not one.is_symlink()]
+
+
 def generate(directory: Path, name: str) -> None:
     """Make the key `name` in `directory`; an existing file is never touched."""
     private_dir(directory)

@@ -44,10 +44,11 @@ class Remembered:
     def __init__(self, state: Mapping[str, Any]) -> None:
         data = state.get("setup")
         data = data if isinstance(data, dict) else {}
-        self.files: dict[str, str] = dict(data.get("files") or {})
-        self.keys: dict[str, str] = dict(data.get("keys") or {})
+        held = {name: value for name, value in data.items() if isinstance(value, dict)}
+        self.files: dict[str, str] = held.get("files", {})
+        self.keys: dict[str, str] = held.get("keys", {})
         self.identity: str = str(data.get("identity") or "")
-        self.config: dict[str, Any] = dict(data.get("config") or {})
+        self.config: dict[str, Any] = held.get("config", {})
 
     def dump(self) -> dict[str, Any]:
         """Return it as JSON values for the state."""

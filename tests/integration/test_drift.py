@@ -136,3 +136,60 @@ def test_a_link_in_the_place_of_a_file_is_replaced_by_the_file(system: System, t
     system.configure()
     assert not cron.is_symlink()
     assert (tmp_path / "elsewhere").read_text() == cron.read_text()
+
+
+@pytest.mark.parametrize("name", KEYS[:2])
+def test_a_key_that_was_renamed_to_what_nobody_reads_is_not_made_anew(system: System, name: str) -> None:
+    keys = system.root / "etc/restaura/keys"
+    (keys / name).rename(keys / f"old-{name}")
+    assert system.configure(expect=2)["error"]["where"] == str(keys / name)
+    assert not (keys / name).exists()
+    (keys / f"old-{name}").rename(keys / name)
+    assert system.configure()["changes"] == []
+
+
+def test_two_keys_that_were_exchanged_are_named(system: System) -> None:
+    keys = system.root / "etc/restaura/keys"
+    texts = [(keys / name).read_text() for name in KEYS[1:]]
+    for name, text in zip(KEYS[1:], reversed(texts), strict=True):
+        (keys / name).write_text(text)
+    assert "was changed by hand" in system.configure(expect=2)["error"]["what"]
+
+
+def test_the_password_of_a_repository_is_not_made_anew_beside_the_old_one(system: System) -> None:
+    key = system.root / "etc/restaura/keys/stores.repo.password"
+    key.rename(key.with_name(f"{key.name}.bak"))
+    assert system.configure(expect=2)["error"]["where"] == str(key)
+
+
+def test_an_age_key_that_was_put_aside_as_an_older_one_is_followed_by_another(system: System) -> None:
+    system.run("run", "daily")
+    key = system.root / "etc/restaura/keys/age.key"
+    key.rename(key.with_name("age.key.2026"))
+    assert [one["what"] for one in system.configure()["changes"]][:1] == [f"key {key}"]
+    system.run("drill", "--component", "app", "--from-store", "plain")
+
+
+def test_links_and_directories_among_the_keys_are_left_alone(system: System, tmp_path: Path) -> None:
+    keys, place = system.root / "etc/restaura/keys", tmp_path / "place"
+    place.mkdir(mode=0o755)
+    (keys / "a").symlink_to(place)
+    (keys / "b").symlink_to(tmp_path / "nowhere")
+    (keys / "c").mkdir(mode=0o755)
+    assert system.configure()["changes"] == []
+    assert (place.stat().st_mode & 0o777, (keys / "c").stat().st_mode & 0o777) == (0o755, 0o755)
+
+
+@pytest.mark.parametrize("bad", [b"\xff\xfe", b""])
+def test_an_identity_that_was_spoilt_is_put_back(system: System, bad: bytes) -> None:
+    path = system.root / "etc/restaura/identity"
+    text = path.read_bytes()
+    path.write_bytes(bad)
+    assert "had been changed by hand" in said(system.configure())
+    assert path.read_bytes() == text
+
+
+def test_a_state_that_somebody_made_up_is_no_traceback(system: System) -> None:
+    path = system.root / "var/lib/restaura/state.json"
+    path.write_text(json.dumps({"setup": {"files": [1], "keys": "x", "identity": 3, "config": None}}))
+    system.configure()

@@ -126,12 +126,12 @@ def _compare_keys(
     if not identity.exists():
         after = "restored" if remembered.identity else "generated"
         changes.add(f"identity {identity}", "absent", after, f"{identity} was missing and is {after}")
-    elif remembered.identity and identity.read_text().strip() != remembered.identity:
+    elif remembered.identity and identity.read_text(errors="replace").strip() != remembered.identity:
         changes.add(f"identity {identity}", "another", "restored", f"{identity} had been changed by hand: restored")
     known = {*remembered.keys, *(keys.wanted_keys(before) if before else ())}
-    held = {digest(one.read_bytes()) for one in paths.keys.glob("*") if one.is_file()}
     for name in sorted({*keys.wanted_keys(config), *given}):
         path = paths.keys / name
+        held = {digest(one.read_bytes()) for one in (path, *keys.older(path)) if one.is_file()}
         if name in given:
             _compare_given(path, given[name], changes)
         elif not path.exists():
@@ -140,15 +140,14 @@ def _compare_keys(
             changes.add(f"key {path}", "absent", f"{SECRET} generated", f"key {path} was generated")
         elif remembered.keys.get(name, digest(path.read_bytes())) not in held:
             raise _lost(paths, path, "was changed by hand, and opens nothing of what is stored")
-    if paths.keys.is_dir():
-        for path in sorted(paths.keys.iterdir()):
-            compare_key_mode(path, changes)
+    for path in keys.files(paths.keys):
+        compare_key_mode(path, changes)
 
 
 def _compare_given(path: Path, value: str, changes: Changes) -> None:
     if not path.exists():
         changes.add(f"key {path}", "absent", SECRET, f"secret {path} was written")
-    elif path.read_text().strip() != value.strip():
+    elif path.read_text(errors="replace").strip() != value.strip():
         said = f"secret {path} was not the declared one, and is again; the other is kept beside it"
         changes.add(f"key {path}", SECRET, f"{SECRET} another", said)
 
@@ -179,21 +178,24 @@ def _gone(before: Config | None, config: Config, section: str) -> list[str]:
 
 def _apply_keys(host: Host, config: Config, given: dict[str, str], remembered: Remembered) -> None:
     paths = host.paths
-    if remembered.identity and keys.ensure_identity(host) != remembered.identity:
-        write_atomic(paths.etc / "identity", f"{remembered.identity}\n".encode())
+    identity = paths.etc / "identity"
+    # Not asked of the host, which would remember the wrong one.
+    there = identity.read_text(errors="replace").strip() if identity.exists() else ""
+    if remembered.identity and there != remembered.identity:
+        write_atomic(identity, f"{remembered.identity}\n".encode())
     keys.ensure_identity(host)
     for name, value in given.items():
         _give(paths.keys / name, value)
     for name in keys.wanted_keys(config):
         keys.generate(paths.keys, name)
-    for path in paths.keys.iterdir():
+    for path in keys.files(paths.keys):
         own(path, 0o600)
 
 
 def _give(path: Path, value: str) -> None:
     """Write a given secret; what it replaces is kept under another name, since it may open older points."""
     if path.exists():
-        if path.read_text().strip() == value.strip():
+        if path.read_text(errors="replace").strip() == value.strip():
             return
         path.replace(path.with_name(f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}.{path.name}"))
     write_atomic(path, value.strip().encode() + b"\n")

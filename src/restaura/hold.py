@@ -103,6 +103,8 @@ class Hold:
                     self._why = self._broken()
             except RestauraError as error:
                 self._why = str(error)
+            except Exception as error:  # noqa: BLE001 - a defect there must not leave anything stopped
+                self._why = f"defect of the program: {error!r}"
             try:
                 self._start()
                 self._journal.settle(self._debt)

@@ -106,3 +106,15 @@ def test_a_hold_that_was_broken_says_so_after_the_start(service: Service) -> Non
         with pytest.raises(SourceError, match="came back"):
             held.check()
     assert service.done == BOTH
+
+
+def test_a_defect_in_asking_whether_it_was_broken_leaves_nothing_stopped(service: Service) -> None:
+    def broken() -> str:
+        raise KeyError("Name")
+
+    with hold(service, broken=broken) as held:
+        held.release()
+        with pytest.raises(SourceError, match="defect of the program: KeyError"):
+            held.check()
+    assert service.done == BOTH
+    assert service.journal.open_debts() == []

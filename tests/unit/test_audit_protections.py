@@ -675,3 +675,27 @@ def test_a_place_where_there_is_nothing_is_named_though_another_is_fresh(host: A
     (problem,) = [one for one in audit_host(Paths(host.root)).problems if one.code == "never_produced"]
     assert problem.about == (CRON, "postgres:17/main")
     assert problem.parameters["writes"] == "/backup/pg/x.sql"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("restic -r s3:x/y backup --dry-run /srv", "restic -r s3:x/y backup -n /srv", "rsync -an /srv/ u@nas:/b/"),
+        *("borg create -n ssh://u@h/./r::{now} /srv", "rclone sync --dry-run /srv r:/b"),
+        *(
+            "pg_dump -s shop > /backup/x",
+            "pg_dumpall --schema-only > /backup/x",
+            "mysqldump --no-data shop > /backup/x",
+        ),
+    ],
+)
+def test_what_only_tells_or_leaves_out_the_data_takes_nothing(line: str) -> None:
+    assert read(read_shell(line, {}).commands, {}).takes == []
+
+
+def test_the_files_beside_one_database_are_not_the_others(host: AuditedHost) -> None:
+    host.postgres()
+    host.put("/etc/cron.d/b", "1 2 * * * root pg_dump shop > /backup/x.sql; tar czf /backup/etc.tgz /etc\n")
+    host.copies("/backup/x.sql%.0s", count=1)
+    host.copies("/backup/etc.tgz%.0s", count=1)
+    assert "some_databases" in {one.code for one in audit_host(Paths(host.root)).problems}

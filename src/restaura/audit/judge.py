@@ -194,7 +194,7 @@ class _Judgement:
     def _whole(self, holder: Holder) -> bool:
         """Whether something takes a whole server: all of its databases, or its files."""
         return any(
-            take.kind in ("path", "docker_volume") or (take.kind == holder.kind and not take.name)
+            (take.kind == "docker_volume" or not take.name or take.kind == "path") and holder.id in self._taken(take)
             for one in self._covering(holder)
             for take in one.takes
         )

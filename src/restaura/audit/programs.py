@@ -181,7 +181,7 @@ def read_command(command: Command, variables: dict[str, str], where: Where) -> F
     reader = PROGRAMS.get(name)
     if name in NOTIFIERS or (name in ("curl", "wget") and any(map(WATCHERS.search, words))):
         facts.notifies = True
-    if reader is not None:
+    if reader is not None and not _only_tells(name, words):
         where = replace(where, directory=variables.get("PWD", UNKNOWN))
         reader(replace(command, words=tuple(words)), variables, where, facts)
     if facts.restores:
@@ -191,6 +191,14 @@ def read_command(command: Command, variables: dict[str, str], where: Where) -> F
         facts.dumps = [command]
         redirects(command, facts, where)
     return facts
+
+
+def _only_tells(name: str, words: Sequence[str]) -> bool:
+    """Whether a program is asked what it would do, and does nothing."""
+    short = name in ("restic", "borg", "rsync", "rclone") and any(
+        re.fullmatch(r"-[a-zA-Z]*n[a-zA-Z]*", x) for x in words
+    )
+    return short or "--dry-run" in words
 
 
 def redirects(command: Command, facts: Facts, where: Where) -> None:
@@ -296,7 +304,8 @@ def _pg_dump(command: Command, variables: dict[str, str], where: Where, facts: F
     given, rest = options(command.words[1:], POSTGRES)
     name = given.get("d") or given.get("dbname") or (rest[0] if rest else "") or variables.get("PGDATABASE", "")
     facts.backs_up = True
-    facts.take("postgres", _database(name), where, _host({**given, "dbname": name, "d": ""}, variables))
+    if not {"s", "schema-only"} & set(given):
+        facts.take("postgres", _database(name), where, _host({**given, "dbname": name, "d": ""}, variables))
     facts.write(_file(given, where))
 
 
@@ -309,7 +318,7 @@ def _file(given: dict[str, str], where: Where, *names: str) -> str:
 def _pg_dumpall(command: Command, variables: dict[str, str], where: Where, facts: Facts) -> None:
     given, _ = options(command.words[1:], POSTGRES)
     facts.backs_up = True
-    if not {"g", "globals-only", "r", "roles-only", "t", "tablespaces-only"} & set(given):
+    if not {"g", "globals-only", "r", "roles-only", "t", "tablespaces-only", "s", "schema-only"} & set(given):
         facts.take("postgres", "", where, _host(given, variables))
     facts.write(_file(given, where))
 
@@ -335,7 +344,8 @@ def _mysqldump(command: Command, _variables: dict[str, str], where: Where, facts
     facts.backs_up = True
     every = {"A", "all-databases"} & set(given) or not rest
     names = rest if {"B", "databases"} & set(given) else rest[:1]
-    facts.take("mysql", "" if every else " ".join(names), where, _host(given, {}))
+    if not {"d", "no-data"} & set(given):
+        facts.take("mysql", "" if every else " ".join(names), where, _host(given, {}))
     facts.write(_file(given, where, "r", "result-file"))
 
 

@@ -699,3 +699,18 @@ def test_the_files_beside_one_database_are_not_the_others(host: AuditedHost) -> 
     host.copies("/backup/x.sql%.0s", count=1)
     host.copies("/backup/etc.tgz%.0s", count=1)
     assert "some_databases" in {one.code for one in audit_host(Paths(host.root)).problems}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("PASS=Zq9xSECRET; mysqldump -p$PASS x", "pw='Zq9xSECRET'", 'SENHA="Zq9xSECRET"', "DB_PW=Zq9xSECRET"),
+        *("rclone copy /srv :webdav:/x --webdav-pass Zq9xSECRET", "curl -H 'X-Api-Key: Zq9xSECRET' https://h/x"),
+        *("export B2_ACCOUNT_KEY=Zq9xSECRET", "mc alias set m https://h KEYKEYKEY Zq9xSECRET"),
+    ],
+)
+def test_more_places_of_secrets(line: str) -> None:
+    secrets = Secrets()
+    secrets.search(line, "/b.sh")
+    assert [one.line for one in secrets.found] == [1]
+    assert "Zq9xSECRET" not in secrets.mask(f"/backup/{line}")

@@ -16,7 +16,10 @@ MASK = "***"
 NOT = r"(?![\"']?(?:\$|`|/|~|\*|<|%[a-z]|\{\{|[\"']?(?:\s|$)))"
 VALUE = r"(?:\"([^\"\n]+)\"|'([^'\n]+)'|([^\s\"';&|)]+))"
 # No longer than names are: a line of nothing but dashes is looked through once for each of them.
-NAME = r"[A-Za-z0-9_.-]{0,60}(?:passw(?:or)?d|passphrase|passwd|_pass|pgpass|_pwd|secret|token|api_?key|access_key)"
+NAME = (
+    r"[A-Za-z0-9_.-]{0,60}(?:passw(?:or)?d|passphrase|passwd|[_-]pass|pgpass|_pwd|_pw|senha|secret|token|api[_-]?key"
+    r"|access_key|account_key)"
+)
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----()")),
     ("password_in_url", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:(?!\$|\*)([^\s@/\"']+)@", re.IGNORECASE)),
@@ -42,8 +45,10 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"[^\s:\"'$%]+[:%](?!\$)([^\s\"']+)"
         ),
     ),
+    ("password", re.compile(rf"(?i)(?<![\w$-])(?:pass|pw)={NOT}{VALUE}")),
     ("password", re.compile(r"-pass(?:in|out)?\s+[\"']?pass:(?!\$)([^\s\"']+)")),
     ("password", re.compile(rf"\b(?:zip|unzip)\b[^|;&\n]*?\s-P\s*{NOT}{VALUE}")),
+    ("password", re.compile(rf"\b(?:mc|mcli)\s+(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+{NOT}{VALUE}")),
     ("password", re.compile(rf"\b7z[ar]?\b[^|;&\n]*?\s-p{NOT}(?!\s){VALUE}")),
     ("password", re.compile(rf"\bopenssl\s+enc\b[^|;&\n]*?\s-k\s+{NOT}{VALUE}")),
     ("password", re.compile(rf"(?i)\bpassword\s*=\s*{NOT}{VALUE}")),

@@ -560,3 +560,10 @@ def test_two_hundred_containers(host: MadeUpHost) -> None:
     host.daemon()
     kinds = [one.kind for one in find_holders(host.root)[0]]
     assert (kinds.count("postgres"), kinds.count("docker_volume")) == (100, 100)
+
+
+def test_what_a_restore_keeps_is_no_data_of_its_own(host: MadeUpHost) -> None:
+    host.put("/srv/shop/app.py", "print()")
+    host.put("/srv/.restaura-kept-d14353dab6dc/shop/app.py", "print()")
+    host.put("/srv/shop/.restaura-kept-d14353dab6dc/a.db", b"SQLite format 3\0" + b"\0" * 4080)
+    assert list(found(host)) == ["tree:/srv/shop"]

@@ -20,6 +20,7 @@ from restaura.audit.holders_walk import Found, Walker
 from restaura.audit.looking import Look
 from restaura.audit.model import Evidence, Holder, HolderKind
 from restaura.sources.postgres import OLDEST
+from restaura.trees.patterns import OWN_NAME
 
 WALK_SECONDS = 4.0
 SIZE_SECONDS = 2.0
@@ -171,7 +172,8 @@ class Finder:
         for above in APPLICATIONS:
             tops += [f"{above}/{one}" for one in self.machine.look.names(above)]
         for top in [*tops, "/root"]:
-            if top in skip or _BACKUPS.fullmatch(top.rsplit("/", 1)[-1]) or self._is_link(top):
+            own = OWN_NAME.search(top)
+            if top in skip or own or _BACKUPS.fullmatch(top.rsplit("/", 1)[-1]) or self._is_link(top):
                 continue
             if self.machine.is_dir(top):
                 self._trees[top] = self._keep(walker.walk(top))

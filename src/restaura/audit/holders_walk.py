@@ -15,6 +15,7 @@ from restaura.audit.holders_host import Machine
 from restaura.audit.holders_kinds import marked
 from restaura.audit.model import HolderKind
 from restaura.sqlite import MAGIC
+from restaura.trees.patterns import OWN_NAME
 
 ENTRIES = 60_000
 REFUSALS = 50
@@ -73,7 +74,7 @@ class Walker:
                     break
                 status = self._lstat(entry)
                 path = f"{directory.rstrip('/')}/{entry.name}"
-                if status is None or status.st_dev != device or path in self._skip:
+                if status is None or status.st_dev != device or path in self._skip or OWN_NAME.search(path):
                     continue
                 if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
                     if status.st_ino in seen:

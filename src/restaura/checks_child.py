@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 ANSWER_BYTES = 10_000_000
+LARGEST = 256 << 20  # bytes of a file that is looked at as a whole, in memory
 NOT_READY = (502, 503, 504)
 PAUSE = 0.5
 BOM = b"\xef\xbb\xbf"
@@ -70,10 +71,13 @@ def _files(options: dict[str, Any], look: Callable[[str, dict[str, Any]], None])
 def _read(path: str, most: int = -1) -> bytes:
     """Return a regular file's content, `most` bytes of it. Whatever else it is, opening it does not wait."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise _WrongError("is not a file")
     with os.fdopen(descriptor, "rb") as file:
+        if most < 0 and status.st_size > LARGEST:
+            raise _WrongError(f"is larger than {LARGEST >> 20} MiB: look at it by a command")
         return file.read(most)
 
 

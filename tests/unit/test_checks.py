@@ -117,6 +117,12 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert judged(file={"path": "/dev/zero"}) == "/dev/zero: is not a file"
 
 
+def test_a_file_that_would_fill_the_memory_is_not_looked_at(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(300 << 20)
+    assert "larger than 256 MiB" in judged(json={"path": f"{tmp_path}/huge"})
+
+
 def test_an_expression_that_never_ends_is_ended(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a" * 40)
     assert "did not end" in judged(file={"path": str(tmp_path / "file"), "matches": "^(a+)+b$"}, timeout=1)

@@ -4,22 +4,19 @@
 Each reader follows the program's own manual. A setting that is a secret is never kept.
 """
 
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from restaura import others_yaml
 from restaura.audit.looking import Look
 from restaura.audit.model import Take
 from restaura.audit.programs import Facts, Where, address
 from restaura.audit.secrecy import Secrets
 
 Section = dict[str, str]
-MOST_NODES = 200_000
 
 
 @dataclass
@@ -73,47 +70,15 @@ def sections(text: str) -> dict[str, Section]:
 
 
 def load_yaml(look: Look, path: str) -> Any:
-    """Return what a YAML file says; None when there is none, or it does not parse, which is remembered.
-
-    A file whose aliases stand for more values than anybody writes does not parse either.
-    """
+    """Return what a YAML file says; None when there is none, or it does not parse, which is remembered."""
     text = look.text(path)
     if text is None:
         return None
     try:
-        loader = _Tolerant(text)
-        node = loader.get_single_node()
-        if node is not None and _weight(node, {}) > MOST_NODES:
-            raise ValueError("aliases of aliases")
-        return loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError):
+        return others_yaml.load(text)
+    except others_yaml.NOT_READ:
         look.blame(path, "invalid")
         return None
-
-
-class _Tolerant(yaml.SafeLoader):
-    """Reads borgmatic's `!include` and Compose's `!reset` as the values they stand at."""
-
-
-def _weight(node: yaml.Node, known: dict[int, int]) -> int:
-    """Return how many values a node is with every alias written out: ten aliases can be a billion."""
-    if id(node) not in known:
-        known[id(node)] = 1
-        values = node.value if isinstance(node, yaml.CollectionNode) else ()
-        parts = itertools.chain.from_iterable(one if isinstance(one, tuple) else (one,) for one in values)
-        known[id(node)] += sum(_weight(one, known) for one in parts)
-    return known[id(node)]
-
-
-def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-_Tolerant.add_multi_constructor("!", _untagged)
 
 
 def _lists(data: Any, name: str) -> list[Any]:

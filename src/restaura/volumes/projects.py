@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from restaura import others_yaml
 from restaura.volumes.daemon import Container, within
 
 _LABEL = "com.docker.compose.project"
@@ -36,21 +35,6 @@ class Project:
         """Files and bind mounts as the fewest paths, none inside another."""
         paths = sorted({*self.files, *self.binds})
         return [one for one in paths if not any(one != other and within(one, other) for other in paths)]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads a Compose file with tags of its own (`!reset`, `!override`): they say nothing about files."""
-
-
-def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-_Loader.add_multi_constructor("!", _untagged)
 
 
 def projects(containers: Sequence[Container]) -> list[Project]:
@@ -99,8 +83,8 @@ def _compose_file(path: str, base: str, found: dict[str, None], warnings: list[s
         warnings.append(f"the Compose file {path} is not there")
         return
     try:
-        content = yaml.load(Path(real).read_text(), _Loader)  # noqa: S506  it is a SafeLoader
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        content = others_yaml.load(Path(real).read_text())
+    except (OSError, *others_yaml.NOT_READ) as error:
         # The parser's own words may hold a password.
         mark = getattr(error, "problem_mark", None)
         problem = f"{type(error).__name__}{f' in line {mark.line + 1}' if mark else ''}"

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Playbooks are run from a copy of this tree that nobody edits meanwhile, against lab hosts."""
 
+import configparser
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
-from tools.lab import hosts
+from tools.lab import hosts, s3
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,3 +49,23 @@ def make_host() -> Iterator[Callable[..., hosts.Host]]:
     yield make
     for name in made:
         hosts.destroy(name)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Any:
+    """A bucket of its own on the lab's S3 server: its `place` is a location, its `keys` are settings of a store."""
+    server = s3.up()
+    keys = configparser.ConfigParser()
+    keys.read(server.credentials)
+    access, secret = keys["default"]["aws_access_key_id"], keys["default"]["aws_secret_access_key"]
+    client = boto3.resource(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=server.region,
+        aws_access_key_id=access,
+        aws_secret_access_key=secret,
+    )
+    made = client.create_bucket(Bucket=f"plays-{uuid.uuid4().hex[:8]}")
+    made.place = f"s3:{server.endpoint}/{made.name}"
+    made.keys = {"s3_access_key": access, "s3_secret_key": secret}
+    return made

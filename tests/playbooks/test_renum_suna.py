@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A VPS as an audit found it: dumped by an old cron script, its volumes by nobody. Protected, destroyed, and back."""
 
-import configparser
 import json
 import subprocess
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 
 from tests.playbooks.runs import Site, ssh
-from tools.lab import hosts, s3
+from tools.lab import hosts
 
 pytestmark = [pytest.mark.xdist_group("renum suna"), pytest.mark.timeout(1500)]
 
@@ -59,32 +56,10 @@ ROWS = (
 WAIT = "for port in 8000 8001; do for _ in $(seq 100); do curl -sf localhost:$port && break; sleep 0.2; done; done"
 
 
-@pytest.fixture
-def bucket() -> Any:
-    """A bucket of its own on the lab's S3 server."""
-    server, keys = s3.up(), configparser.ConfigParser()
-    keys.read(server.credentials)
-    access, secret = keys["default"]["aws_access_key_id"], keys["default"]["aws_secret_access_key"]
-    client = boto3.resource(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name=server.region,
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-    )
-    made = client.create_bucket(Bucket=f"renum-suna-{uuid.uuid4().hex[:8]}")
-    made.declared = {
-        "location": f"s3:{server.endpoint}/{made.name}/vps",
-        "s3_access_key": access,
-        "s3_secret_key": secret,
-    }
-    return made
-
-
 def declared(project: Path, bucket: Any) -> dict[str, Any]:
     """Return what the inventory declares, its bucket and keys those of the lab."""
     found: dict[str, Any] = yaml.safe_load((project / "inventories/renum_suna/group_vars/all/backup.yml").read_text())
-    found["backup_runtime_stores"][1].update(bucket.declared)
+    found["backup_runtime_stores"][1].update(location=f"{bucket.place}/vps", **bucket.keys)
     return {**found, "vault_heartbeat_url": "http://127.0.0.1:9/ping"}
 
 
@@ -142,7 +117,7 @@ def test_what_the_audit_found_is_protected_and_comes_back(
     subprocess.run(["docker", "cp", str(kit), f"{new.container}:/root/old.kit"], check=True)
     bucket.Object("vps/restaura.pyz").download_file(str(tmp_path / "restaura"))
     subprocess.run(["docker", "cp", str(tmp_path / "restaura"), f"{new.container}:/usr/local/bin/"], check=True)
-    store = bucket.declared["location"]
+    store = f"{bucket.place}/vps"
     names = " ".join(f"--component {name}" for name in ("postgres", "renum", "suna"))
     restore = f"restaura restore --store {store} --kit /root/old.kit --host {old.name}"
     told = ssh(new, f"chmod +x /usr/local/bin/restaura; {restore} {names} --yes")

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The runbook is typed at a terminal: on the host that lost data, and on a clean one that has only the kit."""
 
-import configparser
 import json
 import os
 import re
 import select
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.playbooks.runs import sh
 from tools.build_runtime import build
-from tools.lab import hosts, s3
+from tools.lab import hosts
 
 pytestmark = [pytest.mark.xdist_group("runbook"), pytest.mark.timeout(900)]
 
@@ -109,26 +106,6 @@ class Lost:
         found = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         assert found, heading
         return found
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Any:
-    """A bucket of its own on the lab's S3 server."""
-    server = s3.up()
-    keys = configparser.ConfigParser()
-    keys.read(server.credentials)
-    access, secret = keys["default"]["aws_access_key_id"], keys["default"]["aws_secret_access_key"]
-    client = boto3.resource(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name=server.region,
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-    )
-    made = client.create_bucket(Bucket=f"runbook-{uuid.uuid4().hex[:8]}")
-    made.place = f"s3:{server.endpoint}/{made.name}"
-    made.keys = {"s3_access_key": access, "s3_secret_key": secret}
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,10 @@ from restaura.host import Host
 from restaura.output import Progress
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
 from restaura.process import environment
-from restaura.sources import Frozen, Outcome, Probe, Source, Stream, Tree
+from restaura.sinks import Sink
+from restaura.sources import Frozen, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
-from restaura.stores import PointWriter, Store, StoredPoint, StreamWriter
+from restaura.stores import StoredPoint, StreamWriter
 from restaura.trees import Index
 from restaura.twopass import TwoPass
 
@@ -39,41 +40,6 @@ INDEX_SUFFIX = ".index.jsonl"
 JOIN_SECONDS = 60
 HELD_TREES = 4  # read at the same time
 SHRINK_FLOOR = 1 << 16  # bytes under which a single artifact may shrink freely
-
-
-@dataclass
-class Captured:
-    """What one store holds of one component so far."""
-
-    artifacts: list[StoredArtifact] = field(default_factory=list)
-    indexes: dict[str, Index] = field(default_factory=dict)
-    error: str = ""
-    outcome: Outcome | None = None
-
-
-@dataclass
-class Sink:
-    """One store of this run, its writer, and what it holds of each component."""
-
-    store: Store
-    fed: bool
-    previous: list[StoredPoint]
-    writer: PointWriter | None = None
-    error: str = ""
-    captured: dict[str, Captured] = field(default_factory=dict)
-    sealed: StoredPoint | None = None
-    listed: list[StoredPoint] = field(default_factory=list)
-
-    def of(self, component: str) -> Captured:
-        """Return what this store holds of `component`."""
-        return self.captured.setdefault(component, Captured())
-
-    @property
-    def open_writer(self) -> PointWriter:
-        """The writer; StoreError when this store takes no part any more."""
-        if self.writer is None:
-            raise StoreError(self.error or "the store takes no part", where=f"store {self.store.name}")
-        return self.writer
 
 
 @dataclass

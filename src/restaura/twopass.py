@@ -16,23 +16,20 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from restaura import trees
 from restaura.errors import RestauraError, SpaceError, StoreError
 from restaura.host import Host
 from restaura.point import StoredArtifact
+from restaura.sinks import Sink
 from restaura.sources import Tree
 from restaura.trees import Index
 from restaura.trees.scanning import TICK_NS, untold_devices
 
-if TYPE_CHECKING:
-    from restaura.pipeline import Sink
-
 SPACE_CHECK_BYTES = 64 << 20
 
 Watch = Callable[[], None]
-Keep = Callable[["Sink", Tree, StoredArtifact, Collection[str]], None]
+Keep = Callable[[Sink, Tree, StoredArtifact, Collection[str]], None]
 
 
 class TwoPass:
@@ -42,7 +39,7 @@ class TwoPass:
     With neither, all stores read a copy in the spool. `notes` say why a stop was longer than it need be.
     """
 
-    def __init__(self, host: Host, component: str, sinks: Sequence["Sink"]) -> None:
+    def __init__(self, host: Host, component: str, sinks: Sequence[Sink]) -> None:
         self._host, self._component, self._sinks = host, component, sinks
         self._stack = contextlib.ExitStack()
         self._spool: Path | None = None
@@ -146,10 +143,10 @@ class TwoPass:
             return error.what
         return ""
 
-    def _taking(self) -> list["Sink"]:
+    def _taking(self) -> list[Sink]:
         return [one for one in self._sinks if self._takes(one)]
 
-    def _takes(self, sink: "Sink") -> bool:
+    def _takes(self, sink: Sink) -> bool:
         return sink.writer is not None and not sink.of(self._component).error
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -190,8 +187,8 @@ class TwoPass:
 
         return looked
 
-    def _store_in(self, sinks: Sequence["Sink"], tree: Tree, watch: Watch) -> None:
-        def store(sink: "Sink") -> None:
+    def _store_in(self, sinks: Sequence[Sink], tree: Tree, watch: Watch) -> None:
+        def store(sink: Sink) -> None:
             if not self._takes(sink):
                 return
             try:

@@ -14,8 +14,9 @@ from restaura.config.load import parse
 from restaura.errors import SourceError, StoreError
 from restaura.host import Host
 from restaura.paths import Paths, write_atomic
-from restaura.pipeline import Part, Sink, Take, fan_out, shell, shrunk
+from restaura.pipeline import Part, Take, fan_out, shell, shrunk
 from restaura.point import ComponentRecord, Fingerprint, Manifest, StoredArtifact
+from restaura.sinks import Sink
 from restaura.sources import Outcome, Probe, Stream
 from restaura.stores import StoredPoint
 

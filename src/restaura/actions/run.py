@@ -17,9 +17,10 @@ from restaura.config.schema import Component, Plan
 from restaura.errors import ConfigError, Exit, RestauraError, StoreError
 from restaura.host import Host
 from restaura.output import Answer, size, table
-from restaura.pipeline import Part, Sink, Take
+from restaura.pipeline import Part, Take
 from restaura.point import ComponentRecord, Depth, new_id
 from restaura.report import reporting
+from restaura.sinks import Sink
 from restaura.sources import Probe, registry
 from restaura.standing import held, is_good
 from restaura.stores import open_store

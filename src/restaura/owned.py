@@ -47,7 +47,8 @@ class Remembered:
         held = {name: value for name, value in data.items() if isinstance(value, dict)}
         self.files: dict[str, str] = held.get("files", {})
         self.keys: dict[str, str] = held.get("keys", {})
-        self.identity: str = str(data.get("identity") or "")
+        identity = data.get("identity")
+        self.identity = identity if isinstance(identity, str) else ""
         self.config: dict[str, Any] = held.get("config", {})
 
     def dump(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.playbooks.runs import Play, Site, sh
 from tools.lab import hosts
 
 # One host, and its tests in the order of this file.
-pytestmark = [pytest.mark.xdist_group("analyst ia"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "analyst_ia"
 HOME = "/srv/analyst_ia"

@@ -17,7 +17,7 @@ from tests.audited_hosts import SECRETS, make
 from tests.playbooks.runs import Site, sh
 from tools.lab import hosts
 
-pytestmark = [pytest.mark.xdist_group("audit"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 PLACES = "/etc /opt /srv /usr /var/backups /var/spool /root"
 STATE = f"find {PLACES} -xdev -type f -not -path '/root/.ansible/*' -printf '%p %m %s %C@\\n' | sort | sha256sum"

@@ -18,7 +18,7 @@ from tests.playbooks.runs import Play, Site, sh
 from tools.lab import hosts
 
 # One host, and its tests in the order of this file.
-pytestmark = [pytest.mark.xdist_group("drift"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 PASSWORD = "declared-of-the-store"
 OTHER_KIT = "the kit of another host of that name"
@@ -566,8 +566,9 @@ def test_a_misspelt_key_is_refused_at_any_depth(
 def test_a_parameter_of_a_role_is_heard_and_a_misspelt_one_refused(
     deleted: Round, site: Site, host: hosts.Host, tmp_path: Path
 ) -> None:
-    roles = [
-        {"role": "restaura.stack.backup_files", "backup_files_components": [{"name": "param", "paths": ["/srv/shop"]}]},
+    given = [{"name": "param", "paths": ["/srv/shop"]}, {"name": "logs", "paths": ["/srv/logs"]}]
+    roles: list[dict[str, object]] = [
+        {"role": "restaura.stack.backup_files", "backup_files_components": given},
         {"role": "restaura.stack.backup_runtime"},
     ]
     play = tmp_path / "own.yml"

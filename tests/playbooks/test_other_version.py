@@ -5,11 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tools.lab import hosts
-
-pytestmark = pytest.mark.xdist_group("other version")
 
 PROGRAM = "PYTHONPATH=/restaura/src PYTHONDONTWRITEBYTECODE=1 python3 -m restaura"
 DECLARATION = {

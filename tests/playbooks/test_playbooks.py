@@ -16,7 +16,7 @@ from tests.playbooks.runs import Play, Site, sh
 from tools.lab import hosts
 
 # One host, and its tests in the order of this file.
-pytestmark = [pytest.mark.xdist_group("playbooks"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 PASSWORD = "s3cret-of-the-store"
 DIGEST = "cd /srv/shop && find . -printf '%p %m %u %s %T@\\n' -type f -exec sha256sum {} + | sort | sha256sum"

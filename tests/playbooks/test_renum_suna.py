@@ -13,7 +13,7 @@ import yaml
 from tests.playbooks.runs import Site, ssh
 from tools.lab import hosts
 
-pytestmark = [pytest.mark.xdist_group("renum suna"), pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 APPLICATIONS = Path(__file__).parents[1] / "applications" / "renum_suna"
 DATABASE = r"""set -eu

@@ -18,7 +18,7 @@ from tests.playbooks.runs import sh
 from tools.build_runtime import build
 from tools.lab import hosts
 
-pytestmark = [pytest.mark.xdist_group("runbook"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 LINE_SECONDS = 300
 SEED = r"""set -eu

@@ -22,7 +22,7 @@ LOGS = ROOT / ".cache/test"
 BIN = ROOT / ".venv/bin"
 # Both cores: integration tests and scenarios mostly wait for their own host.
 LANES = 2
-STAGE_SECONDS = 1500
+STAGE_SECONDS = 2400
 LINTERS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
@@ -64,7 +64,7 @@ def repo(choice: Choice) -> list[Result]:
 
 def playbooks(choice: Choice) -> list[Result]:
     """The playbooks and make setup_backup, run from here against hosts of the lab."""
-    return _pytest("playbooks", choice, "-n", str(LANES), "--dist", "loadgroup")
+    return _pytest("playbooks", choice, "-n", str(LANES), "--dist", "loadfile")
 
 
 def integration(choice: Choice) -> list[Result]:

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -206,6 +206,13 @@ def remove(path: Path) -> None:
     else:
         shutil.rmtree(path)
     sync_dir(path.parent)
+
+
+def remove_staged(holds: Iterable[str]) -> None:
+    """Delete holds that were staged and never swapped; a swap renames its holds first, so they are not there."""
+    for hold in holds:
+        if os.path.lexists(hold):
+            remove(Path(hold))
 
 
 def _read(data: dict[str, Any]) -> tuple[list[Hold], list[Move]]:

@@ -559,9 +559,10 @@ def test_killed_while_a_container_is_still_stopping(place: Path) -> None:
     assert one.leftovers() == []
 
 
-def test_what_a_gone_container_was_to_take_back_is_no_debt(place: Path) -> None:
+def test_what_a_gone_container_was_to_take_back_is_told_and_no_debt(place: Path) -> None:
     command = {"container": "gone", "user": "", "command": "true", "resume": "true"}
-    DockerVolumes.take_back("hold", {"held": {"stop": [], "pause": [], "commands": [command]}})
+    (note,) = stopping.go_on({"stop": [], "pause": [], "commands": [command]})
+    assert note.startswith("container gone was removed meanwhile")
 
 
 # -- restoring --------------------
@@ -606,10 +607,10 @@ def test_a_lost_project_comes_back_whole(project: Project, place: Path) -> None:
 
 def test_a_project_over_links_comes_back_with_them(place: Path) -> None:
     project = Project(place / "real")
-    shared = place / "shared"
+    shared = place / "common"
     shared.mkdir()
     (project.folder / ".env").rename(shared / "env")
-    (project.folder / ".env").symlink_to("../shared/env")
+    (project.folder / ".env").symlink_to("../common/env")
     (place / "shop").symlink_to("real")
     run("sh", "-c", f"cd -L {place}/shop && docker compose -p shop up -d")
     assert f"{place}/shop" in docker("inspect", "shop-app-1")
@@ -622,7 +623,7 @@ def test_a_project_over_links_comes_back_with_them(place: Path) -> None:
     (place / "shop").unlink()
     one.run("restore", "--component", "volumes", "--yes")
     assert "very-secret-word" in (place / "shop/.env").read_text()
-    assert ((place / "shop").readlink(), (place / "real/.env").readlink()) == (Path("real"), Path("../shared/env"))
+    assert ((place / "shop").readlink(), (place / "real/.env").readlink()) == (Path("real"), Path("../common/env"))
 
 
 def test_restored_over_running_containers_undone_and_discarded(project: Project, place: Path) -> None:

@@ -190,6 +190,9 @@ def test_an_identity_that_was_spoilt_is_put_back(system: System, bad: bytes) -> 
 
 
 def test_a_state_that_somebody_made_up_is_no_traceback(system: System) -> None:
-    path = system.root / "var/lib/restaura/state.json"
+    path, identity = system.root / "var/lib/restaura/state.json", system.root / "etc/restaura/identity"
+    before, own = json.loads(path.read_text())["setup"], identity.read_bytes()
     path.write_text(json.dumps({"setup": {"files": [1], "keys": "x", "identity": 3, "config": None}}))
     system.configure()
+    assert identity.read_bytes() == own
+    assert json.loads(path.read_text())["setup"] == before

@@ -153,10 +153,12 @@ def test_what_is_no_backup_of_this_host(line: str) -> None:
         "function f {",
     ],
 )
-def test_no_text_is_too_strange_to_read(text: str) -> None:
-    read_shell(text, {})
-    read_shell(f"{text}\npg_dump x", {})
-    read_python(text, {})
+def test_no_text_is_too_strange_to_read_and_none_hides_another_job(host: AuditedHost, text: str) -> None:
+    host.script("/opt/strange.sh", f"#!/bin/sh\n{text}\npg_dump x")
+    host.script("/opt/strange.py", f"#!/usr/bin/python3\n{text}")
+    host.put("/etc/cron.d/a", "@daily root /opt/strange.sh\n@daily root /opt/strange.py\n")
+    host.put("/etc/cron.d/b", "@daily root pg_dumpall > /b/x.sql\n")
+    assert ("/b/x.sql",) in [one.writes for one in look(host).protections]
 
 
 def test_a_texts_shell_and_its_scripts_are_followed(host: AuditedHost) -> None:

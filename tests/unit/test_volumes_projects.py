@@ -65,16 +65,16 @@ def test_what_is_included_brings_its_own_environment(shop: Path) -> None:
 
 def test_links_are_taken_with_what_they_lead_to(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "opt").symlink_to(shop)
-    (shop / "compose.yml").symlink_to("../shared/compose.yml")
-    (shop / ".env").symlink_to(tmp_path / "shared/current.env")
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared/current.env").symlink_to("env.7")
-    written(tmp_path / "shared/compose.yml", "services: {app: {env_file: app.env}}")
+    (shop / "compose.yml").symlink_to("../common/compose.yml")
+    (shop / ".env").symlink_to(tmp_path / "common/current.env")
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/current.env").symlink_to("env.7")
+    written(tmp_path / "common/compose.yml", "services: {app: {env_file: app.env}}")
     written(shop / "app.env")
-    written(tmp_path / "shared/env.7")
+    written(tmp_path / "common/env.7")
     project = found(tmp_path / "opt", "compose.yml")
     names = ["opt", "shop/compose.yml", "shop/.env", "shop/app.env"]
-    names += ["shared/compose.yml", "shared/current.env", "shared/env.7"]
+    names += ["common/compose.yml", "common/current.env", "common/env.7"]
     assert (sorted(project.files), project.warnings) == (sorted(str(tmp_path / one) for one in names), ())
 
 

@@ -272,8 +272,8 @@ def _place(path: str, where: Where) -> list[Take]:
         inside += [one for one in where.mounts if path.startswith(one[1].rstrip("/") + "/") and one not in inside]
         found = []
         for source, _ in inside:
-            kind, name = ("path", source) if source.startswith("/") else ("docker_volume", source.replace(UNKNOWN, ""))
-            found.append(Take(kind, name))  # type: ignore[arg-type]  # either of two literals
+            named = source.startswith("/")
+            found.append(Take("path", source) if named else Take("docker_volume", source.replace(UNKNOWN, "")))
         return found
     whole = _host_path(path, where)
     # normpath(3) keeps two slashes at the beginning.

@@ -207,10 +207,10 @@ def _rsnapshot(look: Look) -> Iterator[Setting]:
 
 def _automatic(look: Look) -> Iterator[Setting]:
     """Debian's `automysqlbackup` and `autopostgresqlbackup`: all databases, to a directory of settings."""
-    for program, kind in (("automysqlbackup", "mysql"), ("autopostgresqlbackup", "postgres")):
+    for program, takes in (("automysqlbackup", Take("mysql")), ("autopostgresqlbackup", Take("postgres"))):
         for path in _files(look, f"/etc/default/{program}"):
             one = Setting(program, path)
-            one.facts.takes.append(Take(kind))  # type: ignore[arg-type]  # either of two literals
+            one.facts.takes.append(takes)
             told = sections(look.text(path) or "").get("", {})
             one.facts.write(told.get("BACKUPDIR") or f"/var/lib/{program}")
             yield one

@@ -405,9 +405,7 @@ class DockerVolumes:
         if act == "hold":
             stopping.go_on(data["held"])
         elif act == "stage":
-            for hold in data["holds"]:
-                if os.path.lexists(hold):
-                    exchange.remove(Path(hold))
+            exchange.remove_staged(data["holds"])
 
     def _compare(self, point: PointReader, staged: Staged) -> None:
         """Raise MismatchError unless what was staged is what the point's indexes say, entry by entry."""

@@ -449,9 +449,7 @@ class Files:
         if act == "start":
             units.start(data["units"])
         if act == "stage":
-            for hold in data["holds"]:
-                if os.path.lexists(hold):
-                    exchange.remove(Path(hold))
+            exchange.remove_staged(data["holds"])
 
     def _compare(self, wanted: trees.Index, staged: Staged) -> None:
         """Raise MismatchError unless what was staged is what the index says, entry by entry."""

@@ -64,6 +64,7 @@ def bench(rows: Sequence[str], scale: float, *, fresh: bool, keep: bool) -> int:
     """Measure rows in the bench's host; print the table, and write it to the page when it is of full size."""
     CACHE.mkdir(parents=True, exist_ok=True)
     kept = CACHE / f"{scale:g}.jsonl"
+    daemon.up()
     if fresh:
         kept.unlink(missing_ok=True)
         hosts.destroy(NAME)
@@ -101,7 +102,6 @@ def _left(row: str, done: Mapping[str, table.Result]) -> list[str]:
 
 def _host(kept: Path) -> hosts.Host:
     """Return the host that the measurements were begun in, or make one: a later row stands on what is stored there."""
-    daemon.up()
     begun = json.loads(kept.read_text(encoding="utf-8").splitlines()[0])["host"] if kept.exists() else ""
     for host in hosts.all_hosts():
         if host.name == NAME and _id(host) == begun:

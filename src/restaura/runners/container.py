@@ -210,6 +210,30 @@ class ContainerRunner:
             running.stdout.read()
 
 
+def address_of(container: str) -> str:
+    """Return the address of a running container on its first network: this host reaches it, published ports or not.
+
+    A container in the host's own network is at 127.0.0.1. RestauraError when it is not there, or does not run.
+    """
+    with contextlib.closing(docker_api()) as client:
+        from docker.errors import DockerException, NotFound
+
+        where = f"container {container}"
+        try:
+            told = client.inspect_container(container)
+        except NotFound as error:
+            raise RestauraError("there is no such container", where=where, fix="docker ps --all") from error
+        except DockerException as error:
+            raise RestauraError(f"the Docker daemon: {error}", where=where, fix="docker info") from error
+        if told["HostConfig"].get("NetworkMode") == "host":
+            return "127.0.0.1"
+        networks = (told["NetworkSettings"].get("Networks") or {}).values()
+        address = next((str(one["IPAddress"]) for one in networks if one.get("IPAddress")), "")
+        if not address:
+            raise RestauraError("it has no address: it does not run", where=where, fix=f"docker start {container}")
+        return address
+
+
 def docker_api(seconds: int = 60) -> Any:
     """Return a client of the daemon that DOCKER_HOST names, or the local one; no call waits longer than `seconds`."""
     try:

@@ -34,7 +34,7 @@ class Service:
     """One HTTP service. `read_seconds` bounds the wait for each part of an answer.
 
     GET and HEAD (and what is called `repeatable`) are asked again when the service cannot be reached, or answers 429
-    or 5xx, until `patience` seconds are over; `Retry-After` is heeded. `ca_file` is a PEM file, then the only one trusted.
+    or 5xx, until `patience` seconds are over; `Retry-After` is heeded. `ca_file` (PEM) then is the only one trusted.
     `fix` is what an error tells a person to do when the service cannot be reached.
     """
 

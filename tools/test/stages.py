@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,18 +69,21 @@ def playbooks(choice: Choice) -> list[Result]:
 
 
 def integration(choice: Choice) -> list[Result]:
-    """The tests against real servers, as root inside hosts of the lab, split over two of them by file."""
+    """The tests against real servers, as root inside hosts of the lab, each of which takes the next file."""
     files = sorted(path.relative_to(ROOT) for path in (ROOT / "tests/integration").rglob("test_*.py"))
     if not files:
         return []
     server = s3.up()
-    lanes = [_Lane(f"integration-{n + 1}", "debian13", part) for n, part in enumerate(_split(files, LANES)) if part]
+    # The longest first, so that no host is left alone with it; a fresh machine guesses by the length of the file.
+    known = _durations()
+    longest = sorted(files, key=lambda path: -known.get(path.stem, float((ROOT / path).stat().st_size)))
     older = [path for path in files if "mark.debian12" in (ROOT / path).read_text(encoding="utf-8")]
-    lanes.append(_Lane("integration-12", "debian12", older, marker="debian12"))
-    busy = [lane for lane in lanes if lane.files]
+    newest = _Work(longest)
+    lanes = [_Lane(f"integration-{n + 1}", "debian13", newest) for n in range(min(LANES, len(files)))]
+    lanes += [_Lane("integration-12", "debian12", _Work(older), marker="debian12")] if older else []
     # All at once: they wait for servers and disks more than they compute.
-    with ThreadPoolExecutor(len(busy)) as pool:
-        done = list(pool.map(lambda lane: _run_lane(lane, server, choice), busy))
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        done = list(pool.map(lambda lane: _run_lane(lane, server, choice), lanes))
     results = [result for part in done for result in part]
     _remember_durations(results)
     return results
@@ -123,13 +127,29 @@ def run(name: str, choice: Choice) -> list[Result]:
     return results or [Result(name, "(all)", 0, "no test was found: an empty stage proves nothing")]
 
 
+class _Work:
+    """Test files that wait for a host; each is handed out once."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = list(files)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Path]:
+        while True:
+            with self._lock:
+                if not self._files:
+                    return
+                path = self._files.pop(0)
+            yield path
+
+
 @dataclass(frozen=True)
 class _Lane:
-    """Test files that run one after another in one host."""
+    """A host, and the test files that it takes one after another."""
 
     host: str
     image: str
-    files: Sequence[Path]
+    work: _Work
     marker: str = ""
 
 
@@ -166,6 +186,12 @@ def _checked(stage: str, name: str, results: list[Result], code: int) -> list[Re
 
 def _run_lane(lane: _Lane, server: s3.Server, choice: Choice) -> list[Result]:
     _lane_host(lane, choice)
+    log = LOGS / f"{lane.host}.log"
+    log.write_text("", encoding="utf-8")
+    return [result for path in lane.work for result in _run_file(lane, path, log, server, choice)]
+
+
+def _run_file(lane: _Lane, path: Path, log: Path, server: s3.Server, choice: Choice) -> list[Result]:
     container = hosts.container_of(lane.host)
     credentials = "/run/restaura-test/s3-credentials"
     script = f"""set -eu
@@ -180,10 +206,10 @@ exec timeout {STAGE_SECONDS} python3 -m pytest --junitxml=/var/tmp/junit.xml "$@
 """
     options = ["-m", lane.marker] if lane.marker else []
     command = ["docker", "exec", "-i", container, "/bin/sh", "-c", script, "sh", *options, *_expression(choice)]
-    log, junit = LOGS / f"{lane.host}.log", LOGS / f"{lane.host}.xml"
+    junit = LOGS / f"{lane.host}-{path.stem}.xml"
     junit.unlink(missing_ok=True)
     keys = Path(server.credentials).read_text(encoding="utf-8")
-    code = _logged([*command, *map(str, lane.files)], log, stdin=keys)
+    code = _logged([*command, str(path)], log, stdin=keys, append=True)
     subprocess.run(["docker", "cp", f"{container}:/var/tmp/junit.xml", str(junit)], capture_output=True, check=False)
     if code not in (0, 5):
         _show(log)
@@ -236,18 +262,6 @@ def _skipped(log: str) -> str:
     if found := re.search(r".*(missing=[1-9]|Missing playbook|no hosts matched|Skipping, verifier).*", log):
         return f"a step was left out: {found[0].strip()}"
     return ""
-
-
-def _split(files: Sequence[Path], count: int) -> list[list[Path]]:
-    """Deal files out so that the parts take equally long, by how long each took last time (new ones: a minute)."""
-    known = _durations()
-    parts: list[list[Path]] = [[] for _ in range(count)]
-    loads = [0.0] * count
-    for path in sorted(files, key=lambda path: -known.get(path.stem, 60.0)):
-        lightest = loads.index(min(loads))
-        parts[lightest].append(path)
-        loads[lightest] += known.get(path.stem, 60.0)
-    return parts
 
 
 def _durations() -> dict[str, float]:

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 from restaura.errors import SourceError
@@ -144,30 +143,34 @@ class Service:
     def upload(
         self,
         path: str,
-        file: Path,
+        stream: IO[bytes],
+        size: int,
         *,
         field_name: str,
+        file_name: str = "",
         params: Mapping[str, Any] | None = None,
         read_seconds: float | None = None,
     ) -> Any:
-        """Send a file as multipart/form-data by POST, streamed, and return the answer's JSON."""
+        """Send the `size` bytes of a stream as a file (multipart/form-data) by POST, and return the answer's JSON.
+
+        What the stream itself raises is raised as it is.
+        """
         mark = "restaura-boundary-8f1d0c6b5a3e49a7b2c4"
         head = (
-            f'--{mark}\r\nContent-Disposition: form-data; name="{field_name}"; filename="{field_name}"\r\n'
+            f'--{mark}\r\nContent-Disposition: form-data; name="{field_name}"; filename="{file_name or field_name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
         tail = f"\r\n--{mark}--\r\n".encode()
 
         def body() -> Iterator[bytes]:
             yield head
-            with file.open("rb") as stream:
-                while chunk := stream.read(CHUNK):
-                    yield chunk
+            while chunk := stream.read(CHUNK):
+                yield chunk
             yield tail
 
         headers = {
             "Content-Type": f"multipart/form-data; boundary={mark}",
-            "Content-Length": str(len(head) + file.stat().st_size + len(tail)),
+            "Content-Length": str(len(head) + size + len(tail)),
         }
         with self.answer(
             "POST",

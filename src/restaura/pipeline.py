@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO
 
@@ -29,14 +29,13 @@ from restaura.output import Progress
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
 from restaura.process import environment
 from restaura.sinks import Sink
-from restaura.sources import Frozen, Probe, Source, Stream, Tree
+from restaura.sources import INDEX_SUFFIX, Frozen, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
 from restaura.stores import StoredPoint, StreamWriter
 from restaura.trees import Index
 from restaura.twopass import TwoPass
 
 CHUNK = 1 << 18
-INDEX_SUFFIX = ".index.jsonl"
 JOIN_SECONDS = 60
 HELD_TREES = 4  # read at the same time
 SHRINK_FLOOR = 1 << 16  # bytes under which a single artifact may shrink freely
@@ -421,7 +420,7 @@ class Take:
                     # Trees that moved were read by every store itself.
                     lacking = [one for one in sinks if name not in one.of(part.name).indexes]
                     if lacking:
-                        self._feed_tree(part, name, reader, lacking)
+                        self._feed_tree(part, held.tree(name), reader, lacking)
             except (RestauraError, OSError) as error:
                 for sink in sinks:
                     captured = sink.of(part.name)
@@ -430,22 +429,22 @@ class Take:
                 if part.frozen and self._takes(sink, part):
                     sink.of(part.name).outcome = part.frozen.outcome(sink.of(part.name).indexes)
 
-    def _feed_tree(self, part: Part, name: str, reader: Sink, sinks: Sequence[Sink]) -> None:
+    def _feed_tree(self, part: Part, tree: Tree, reader: Sink, sinks: Sequence[Sink]) -> None:
         manifest = reader.sealed.manifest if reader.sealed else None
         if manifest is None or reader.of(part.name).error:
             raise StoreError(reader.error or reader.of(part.name).error or "could not be sealed")
-        stored, index = manifest.component(part.name).artifact(name), reader.of(part.name).indexes[name]
+        stored, index = manifest.component(part.name).artifact(tree.name), reader.of(part.name).indexes[tree.name]
         with self.host.spool("feed") as base:
             self.host.need_space(base, index.total_bytes, f"component {part.name}")
             reader.store.restore_tree(manifest, stored, index, base, None)
             trees.apply(index, base)
-            tree = Tree(name, base, trees.located(index, base), stored.secret, held=True)
+            tree = replace(tree, base=base, index=trees.located(index, base))
             for sink in sinks:
                 if self._takes(sink, part):
                     self._copy_tree(part, tree, sink)
                 captured = sink.of(part.name)
                 if not captured.error:
-                    wrong = trees.differences(index, captured.indexes[name], self.depth)
+                    wrong = trees.differences(index, captured.indexes[tree.name], self.depth)
                     captured.error = f"is not what was restored to it: {'; '.join(wrong[:3])}" if wrong else ""
 
     def _seal(self, sink: Sink) -> None:
@@ -480,6 +479,7 @@ class Take:
         outcome = captured.outcome
         state: State = "complete"
         notes = [*(part.held.notes if part.held else ()), *(outcome.notes if outcome else ())]
+        notes += sink.open_writer.notes(part.name)
         if error or outcome is None:
             state, error = "failed", error or "nothing was captured"
         elif outcome.consistency == "torn":

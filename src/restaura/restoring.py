@@ -11,9 +11,8 @@ from restaura.config import load
 from restaura.config.schema import Component
 from restaura.errors import DamagedError, MismatchError, RestauraError, StoreError
 from restaura.host import Host
-from restaura.pipeline import INDEX_SUFFIX
 from restaura.point import ComponentRecord
-from restaura.sources import Source, Staged, Target
+from restaura.sources import INDEX_SUFFIX, Source, Staged, Target
 from restaura.standing import held
 from restaura.stores import Store, StoredPoint
 from restaura.trees import Index

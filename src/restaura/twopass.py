@@ -102,6 +102,10 @@ class TwoPass:
                 if self._takes(sink):
                     keep(sink, tree, self._stored[sink.store.name, name], doubtful)
 
+    def tree(self, name: str) -> Tree:
+        """Return a tree as it was read while it stood still."""
+        return self._read[name][0]
+
     def close(self) -> None:
         """Remove what is in the spool."""
         self._stack.close()

@@ -12,10 +12,10 @@ from restaura.config.schema import Plan
 from restaura.errors import DamagedError, Exit, NoPointError, RestauraError
 from restaura.host import Host
 from restaura.output import Answer
-from restaura.pipeline import INDEX_SUFFIX
 from restaura.point import ComponentRecord, Manifest, Record
 from restaura.report import reporting
 from restaura.restoring import StoreReader
+from restaura.sources import INDEX_SUFFIX
 from restaura.standing import next_record, standing
 from restaura.stores import Store, StoredPoint, open_store
 

@@ -14,6 +14,7 @@ from restaura.point import ComponentRecord, Consistency, Depth, Fingerprint
 from restaura.trees import Index
 
 UNLIMITED = 86_400.0
+INDEX_SUFFIX = ".index.jsonl"  # of the artifact that holds a tree's index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,10 @@ class Tree:
     the index of a second scan. Only one store reads it then, or a copy in the spool is brought up to date; everything
     else, settling too, happens after `Hold.release`. Held trees of one component are read at the same time, and are
     all read only when `artifacts` has ended.
+
+    A small tree may be `expanded`: a dated store keeps its files as plain files in that folder of the component (`""`:
+    the component's own), at their paths below `top` (a directory relative to `base`, `""`: `base` itself). Where names
+    or their number do not allow it, the tree is one archive all the same, and a note of the component says why.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Tree:
     index: Index
     secret: bool = False
     held: bool = False
+    expanded: str | None = None
+    top: str = ""
 
 
 Artifact = Stream | Tree

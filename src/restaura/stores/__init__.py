@@ -94,6 +94,9 @@ class PointWriter(Protocol):
     def read_file(self, stored: StoredArtifact, path: str) -> AbstractContextManager[IO[bytes]]:
         """Yield the content of one file that `tree` stored (entry path, relative to the tree's base)."""
 
+    def notes(self, component: str) -> list[str]:
+        """Say what a person should know of how this store keeps a component, after its artifacts were stored."""
+
     def seal(self, manifest: Manifest) -> StoredPoint:
         """Make everything durable, then write the signed manifest last."""
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `dated` store: plain files by date, local or S3, that GNU tar, zstd and age open without any tool of ours.
 
-`<location>/[<host>/][<plan>/]<label>/` is a point's prefix. It holds `<component>/<artifact>[.tar][.zst][.age]`, the
-signed `manifest.json` (written last, deleted first) and `records/`. Beside the prefixes, `.claims/<label>` says that a
-label was once given away; claims are never removed, so no prefix is ever used twice.
+`<location>/[<host>/][<plan>/]<label>/` is a point's prefix. It holds `<component>/<artifact>[.tar][.zst][.age]` (or an
+expanded tree's files and `<artifact>.sha256`), the signed `manifest.json` (written last, deleted first) and `records/`.
+Beside the prefixes, `.claims/<label>` says that a label was once given away; claims are never removed, so no prefix is
+ever used twice.
 """
 
 import contextlib
 import hashlib
 import io
 import json
+import random
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,13 +24,13 @@ from restaura import process
 from restaura.config.schema import Store as StoreConfig
 from restaura.errors import DamagedError, RestauraError, StoreError
 from restaura.point import ID_PATTERN, Manifest, Record, StoredArtifact, safe_name
-from restaura.sources import Stream, Tree
-from restaura.stores import LAYOUT_VERSION, StoredEntry, StoredPoint, StoreInfo, Writer, tar
+from restaura.sources import INDEX_SUFFIX, Stream, Tree
+from restaura.stores import LAYOUT_VERSION, StoredEntry, StoredPoint, StoreInfo, Writer, expanded, tar
 from restaura.stores.blobs import Blob, Blobs, checked, open_blobs
-from restaura.stores.checked import read_one
+from restaura.stores.checked import SAMPLE_BYTES, read_one
 from restaura.stores.encode import CHUNK, Encoder, decoding
 from restaura.stores.root import STORE, Root
-from restaura.trees import Index
+from restaura.trees import Entry, Index
 
 if TYPE_CHECKING:
     from restaura.host import Host
@@ -186,8 +188,9 @@ class DatedStore:
             one for component in point.manifest.components for one in component.artifacts if one.kind != "external"
         ]
         with self._host.journal.owing(f"store:{self.name}", "delete", {"prefix": prefix, "begun": []}):
+            keys = [key for one in named for key in self._keys(point.manifest, one)]
             self.blobs.delete([f"{prefix}/{MANIFEST}"])
-            self.blobs.delete([self._key(point.manifest, one) for one in named])
+            self.blobs.delete(keys)
             self.blobs.delete([blob.key for blob in self.blobs.listing(f"{prefix}/{RECORDS}")])
 
     def clean(self) -> None:
@@ -211,14 +214,34 @@ class DatedStore:
         self, manifest: Manifest, artifact: StoredArtifact, index: Index, destination: Path, paths: Sequence[str] | None
     ) -> None:
         """Unpack a tree, each member only after the index allowed it."""
-        unpacking = tar.Unpacking(index, destination, paths)
         try:
-            with self._decoding(manifest, artifact) as stream:
-                unpacking.run(stream)
+            if expanded.FILES in artifact.stored:
+                devices = self._restore_files(manifest, artifact, index, destination, paths)
+            else:
+                unpacking = tar.Unpacking(index, destination, paths)
+                with self._decoding(manifest, artifact) as stream:
+                    unpacking.run(stream)
+                devices = unpacking.devices
         except DamagedError as error:
             raise DamagedError(error.what, where=error.where or self._key(manifest, artifact), fix=error.fix) from error
-        if unpacking.devices:
-            self._host.log.event("device nodes left out", "warning", paths=unpacking.devices)
+        if devices:
+            self._host.log.event("device nodes left out", "warning", paths=devices)
+
+    def _restore_files(
+        self, manifest: Manifest, artifact: StoredArtifact, index: Index, destination: Path, paths: Sequence[str] | None
+    ) -> list[str]:
+        """Make an expanded tree's entries again; return the device nodes left out."""
+        hashes = self._hashes(manifest, artifact)
+        entries = {one.path: one for one in index.entries}
+
+        def opened(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+            entry, name = entries[path], expanded.name_of(artifact.stored, path)
+            if name not in hashes:
+                raise DamagedError(f"holds no {name!r}, which the index has", where=self._key(manifest, artifact))
+            stored = {**artifact.stored, "sha256": hashes[name]}
+            return self.decode(self._below(manifest, name), stored, entry.size, entry.sha256 or None)
+
+        return expanded.restore(index, destination, paths, opened)
 
     def verify(self, manifest: Manifest, artifact: StoredArtifact, index: Index | None, full: bool) -> None:  # noqa: ARG002
         """Check presence and size, or every stored byte. No key is needed for either."""
@@ -232,16 +255,46 @@ class DatedStore:
         if size != artifact.stored["bytes"]:
             raise DamagedError(f"has {size} bytes; {artifact.stored['bytes']} were stored", where=where)
         if full:
-            digest = hashlib.sha256()
-            with self.blobs.open(key) as stream:
-                while data := stream.read(CHUNK):
-                    digest.update(data)
-            if digest.hexdigest() != artifact.stored["sha256"]:
-                raise DamagedError("the stored bytes were changed", where=where)
+            self._read_stored(key, artifact.stored["sha256"])
+        if expanded.FILES in artifact.stored:
+            self._verify_files(manifest, artifact, full)
+
+    def _verify_files(self, manifest: Manifest, artifact: StoredArtifact, full: bool) -> None:
+        """Check that every file of an expanded tree is there; when their sizes are not as stored, each one's bytes."""
+        hashes = self._hashes(manifest, artifact)
+        folder = self._below(manifest, artifact.stored["folder"])
+        sizes = {blob.key: blob.size for blob in self.blobs.listing(folder)}
+        keys = {self._below(manifest, name): sha256 for name, sha256 in hashes.items()}
+        if missing := sorted(keys.keys() - sizes.keys()):
+            raise DamagedError("is missing", where=f"{self.blobs.where}: {missing[0]}")
+        if full or sum(sizes[key] for key in keys) != artifact.stored[expanded.FILES]:
+            for key, sha256 in keys.items():
+                self._read_stored(key, sha256)
+
+    def _read_stored(self, key: str, sha256: str) -> None:
+        digest = hashlib.sha256()
+        with self.blobs.open(key) as stream:
+            while data := stream.read(CHUNK):
+                digest.update(data)
+        if digest.hexdigest() != sha256:
+            raise DamagedError("the stored bytes were changed", where=f"{self.blobs.where}: {key}")
 
     def sample(self, manifest: Manifest) -> None:
-        """Read one stream back, through all its layers."""
+        """Read one stream back, and one file of an expanded tree, through all their layers."""
         read_one(self, manifest)
+        found = [
+            one
+            for component in manifest.components
+            for one in component.artifacts
+            if component.state != "failed" and one.stored.get(expanded.FILES, SAMPLE_BYTES + 1) <= SAMPLE_BYTES
+        ]
+        chosen = random.choice(found) if found else None  # noqa: S311 - a sample, not a secret
+        names = sorted(self._hashes(manifest, chosen).items()) if chosen else []
+        if chosen and names:
+            name, sha256 = random.choice(names)  # noqa: S311
+            with self.decode(self._below(manifest, name), {**chosen.stored, "sha256": sha256}) as stream:
+                while stream.read(CHUNK):
+                    pass
 
     def verify_all(self, full: bool) -> None:
         """Check nothing: every byte of this store belongs to one point."""
@@ -290,7 +343,25 @@ class DatedStore:
         return self._prefix(point.host, point.plan, point.label)
 
     def _key(self, manifest: Manifest, artifact: StoredArtifact) -> str:
-        path = str(artifact.stored["path"])
+        return self._below(manifest, str(artifact.stored["path"]))
+
+    def _keys(self, manifest: Manifest, artifact: StoredArtifact) -> list[str]:
+        """Return every blob of an artifact; where an expanded tree's list is damaged, all of the tree's folder."""
+        key = self._key(manifest, artifact)
+        if expanded.FILES not in artifact.stored:
+            return [key]
+        try:
+            return [key, *(self._below(manifest, name) for name in self._hashes(manifest, artifact))]
+        except DamagedError:
+            below = self.blobs.listing(self._below(manifest, artifact.stored["folder"]))
+            return [key, *(blob.key for blob in below)]
+
+    def _hashes(self, manifest: Manifest, artifact: StoredArtifact) -> dict[str, str]:
+        """Return the SHA-256 of each stored file of an expanded tree, by path below the point's folder."""
+        key = self._key(manifest, artifact)
+        return expanded.load_list(self.blobs.get(key), artifact, f"{self.blobs.where}: {key}")
+
+    def _below(self, manifest: Manifest, path: str) -> str:
         return f"{self._prefix(manifest.host, manifest.plan, manifest.label)}/{checked(path)}"
 
 
@@ -308,6 +379,8 @@ class DatedWriter:
         self._open: dict[str, Encoder] = {}
         self._names: set[str] = set()
         self._entries: dict[str, list[StoredEntry]] = {}
+        self._files: dict[str, dict[str, dict[str, Any]]] = {}
+        self._notes: dict[str, list[str]] = {}
 
     def stream(self, component: str, artifact: Stream) -> "DatedStream":
         """Begin a stream artifact."""
@@ -318,7 +391,9 @@ class DatedWriter:
         """Do nothing: an archive is written in one go."""
 
     def tree(self, component: str, artifact: Tree, watch: Callable[[], None] = lambda: None) -> StoredArtifact:
-        """Store a tree as one archive."""
+        """Store a tree as one archive, or expanded."""
+        if artifact.expanded is not None and (done := self._expand(component, artifact, watch)) is not None:
+            return done
         stored = self._place(component, f"{artifact.name}.tar", artifact.secret)
         encoder = self._begin(stored, sum(one.size for one in artifact.index.entries))
         try:
@@ -331,17 +406,74 @@ class DatedWriter:
         size = sum(one.size for one in entries if one.type == "file")
         return StoredArtifact(artifact.name, "tree", size, "", artifact.secret, stored)
 
+    def _expand(self, component: str, tree: Tree, watch: Callable[[], None]) -> StoredArtifact | None:
+        """Store a tree as plain files; return None, and keep a note, when it has to be an archive."""
+        own, shape = f"{self._folder(component)}/{tree.name}", self._layers(tree.secret)
+        folder = "/".join(filter(None, [self._folder(component), tree.expanded]))
+        stored: dict[str, Any] = {**shape, "path": own + expanded.LIST_SUFFIX, "folder": folder, "top": tree.top}
+        files = {one.path: {**shape, "path": expanded.name_of(stored, one.path)} for one in expanded.files(tree)}
+        names = [one["path"] for one in files.values()]
+        # What else is stored of the tree, now or if it changes.
+        others = [stored["path"], *(f"{own}{end}{expanded.suffix(shape)}" for end in (".tar", INDEX_SUFFIX))]
+        with self._lock:
+            if why := expanded.hindrance(tree, names, [*others, *self._names]):
+                self._notes.setdefault(component, []).append(f"{tree.name} is stored as an archive: {why}")
+                return None
+            self._names.update([stored["path"], *names])
+        entries: list[StoredEntry] = []
+        try:
+            entries += [one for entry in tree.index.entries if (one := expanded.told(tree.base, entry))]
+            expanded.each(
+                expanded.files(tree), lambda one, tick: self._put_file(tree, one, files[one.path], entries, tick), watch
+            )
+            raw = expanded.dump_list({one["path"]: one["sha256"] for one in files.values() if "sha256" in one})
+            self._store.blobs.put(f"{self._prefix}/{stored['path']}", raw)
+        except BaseException:
+            with contextlib.suppress(RestauraError):
+                self._store.blobs.delete([f"{self._prefix}/{one}" for one in (stored["path"], *names)])
+            with self._lock:
+                self._names.difference_update([stored["path"], *names])
+            raise
+        stored |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+        stored[expanded.FILES] = sum(one.get("bytes", 0) for one in files.values())
+        self._entries[stored["path"]], self._files[stored["path"]] = entries, files
+        size = sum(one.size for one in entries if one.type == "file")
+        return StoredArtifact(tree.name, "tree", size, "", tree.secret, stored)
+
+    def _put_file(
+        self, tree: Tree, entry: Entry, locator: dict[str, Any], entries: list[StoredEntry], tick: Callable[[], None]
+    ) -> None:
+        """Store one file of an expanded tree, and add what was stored to `entries`."""
+        encoder = self._begin(locator, entry.size)
+        try:
+            entries.append(expanded.copy_file(tree.base, entry, encoder.write, tick))
+            self.end(locator, encoder)
+        except FileNotFoundError:
+            self.drop(locator, encoder)
+        except BaseException:
+            self.drop(locator, encoder)
+            raise
+
     def tree_entries(self, stored: StoredArtifact) -> Iterator[StoredEntry]:
-        """Yield what the archive holds; sockets cannot be in one."""
+        """Yield what the archive or the files hold; sockets cannot be in either."""
         yield from self._entries[stored.stored["path"]]
 
     @contextlib.contextmanager
     def read_file(self, stored: StoredArtifact, path: str) -> Iterator[IO[bytes]]:
-        """Yield one file out of the archive, which is read up to it."""
+        """Yield one file of an expanded tree, or one out of the archive, which is read up to it."""
         key = f"{self._prefix}/{stored.stored['path']}"
+        if expanded.FILES in stored.stored:
+            locator = self._files[stored.stored["path"]][path]
+            with self._store.decode(f"{self._prefix}/{locator['path']}", locator) as stream:
+                yield stream
+            return
         content = tar.read_file(lambda: self._store.decode(key, stored.stored), path)
         with contextlib.closing(content), io.BufferedReader(tar.Chunks(content), CHUNK) as stream:
             yield stream
+
+    def notes(self, component: str) -> list[str]:
+        """Say which trees could not be expanded."""
+        return self._notes.get(component, [])
 
     def seal(self, manifest: Manifest) -> StoredPoint:
         """Write the signed manifest."""
@@ -384,17 +516,23 @@ class DatedWriter:
 
     def _place(self, component: str, name: str, secret: bool) -> dict[str, Any]:
         """Return the locator of an artifact to come: its path below the prefix, and the layers of its file."""
-        zstd, encrypt = self._store.layers
-        age = encrypt or secret
-        folder = safe_name(component)
-        if folder in (MANIFEST, RECORDS):
-            folder = f"%{ord(folder[0]):02X}{folder[1:]}"
-        path = checked(f"{folder}/{name}{'.zst' * zstd}{'.age' * age}")
+        layers = self._layers(secret)
+        path = checked(f"{self._folder(component)}/{name}{expanded.suffix(layers)}")
         with self._lock:
             if path in self._names:
                 raise StoreError(f"{path} is there twice", where=self._store.blobs.where)
             self._names.add(path)
-        return {"path": path, "zstd": zstd, "age": age}
+        return {"path": path, **layers}
+
+    def _layers(self, secret: bool) -> dict[str, Any]:
+        """Return the layers of a file as its locator has them; what is secret is encrypted in any store."""
+        zstd, encrypt = self._store.layers
+        return {"zstd": zstd, "age": encrypt or secret}
+
+    @staticmethod
+    def _folder(component: str) -> str:
+        folder = safe_name(component)
+        return f"%{ord(folder[0]):02X}{folder[1:]}" if folder in (MANIFEST, RECORDS) else folder
 
     def _begin(self, stored: dict[str, Any], expected: int | None) -> Encoder:
         filters = self._store.encode_filters(stored["zstd"], stored["age"])

@@ -98,6 +98,10 @@ class ResticPointWriter:
         with self._store.repository.dump(stored.stored["snapshot"], path) as stream:
             yield stream
 
+    def notes(self, component: str) -> list[str]:  # noqa: ARG002 - the contract's
+        """Say nothing: whatever a tree is like, it is one snapshot."""
+        return []
+
     def seal(self, manifest: Manifest) -> StoredPoint:
         """Store the manifest and the small streams as one snapshot: until then there is no point."""
         raw = self._store.host.signer.sign(manifest.to_json())

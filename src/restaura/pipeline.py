@@ -486,7 +486,8 @@ class Take:
             state = "torn"
         else:
             doubts = empty(part.streams, captured.artifacts)
-            doubts += shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name))
+            varying = {one.name for one in part.streams if one.varies}
+            doubts += shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name), varying)
             if doubts:
                 state, notes = "suspect", [*notes, *doubts]
         return ComponentRecord(
@@ -601,19 +602,24 @@ def empty(streams: Sequence[Stream], artifacts: Sequence[StoredArtifact]) -> lis
     ]
 
 
-def shrunk(options: Component, artifacts: Sequence[StoredArtifact], last: StoredPoint | None) -> list[str]:
-    """Say what is empty or shrank beyond the guard against the last good point; nothing when all is well."""
+def shrunk(
+    options: Component, artifacts: Sequence[StoredArtifact], last: StoredPoint | None, varying: Collection[str] = ()
+) -> list[str]:
+    """Say what shrank beyond the guard against the last good point, but for artifacts whose sizes vary."""
     before = held(last.manifest, options.name) if last and last.manifest else None
     if before is None or options.shrink_guard >= 100:
         return []
     keep = (100 - options.shrink_guard) / 100
     now: Mapping[str, int] = {one.name: one.bytes for one in artifacts}
-    total = sum(size for name, size in now.items() if not name.endswith(INDEX_SUFFIX))
-    found = [f"shrank from {before.bytes} to {total} bytes"] if total < before.bytes * keep else []
+    total = sum(size for name, size in now.items() if not name.endswith(INDEX_SUFFIX) and name not in varying)
+    whole = before.bytes - sum(one.bytes for one in before.artifacts if one.name in varying)
+    found = [f"shrank from {whole} to {total} bytes"] if total < whole * keep else []
     for one in before.artifacts:
         # What is copied beside a tree since it moved comes and goes; of a component's only tree the total says it all.
         folder, named, _ = one.name.partition("/")
         if one.name.endswith(INDEX_SUFFIX) or (one.kind == "tree" and (not named or folder == "copies")):
+            continue
+        if one.name in varying:
             continue
         there = now.get(one.name)
         if there is None:

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import time
@@ -17,10 +16,8 @@ from restaura.postgres.server import Server
 from restaura.postgres.session import Session
 from restaura.runners import Running, run
 from restaura.runners.container import ContainerRunner
-from restaura.runners.host import HostRunner, as_uid
+from restaura.runners.host import HostRunner, as_uid, free_uid
 
-# systemd's range for users that exist only while they are used (systemd.exec(5), DynamicUser=).
-_UIDS = range(61184, 65520)
 _START_SECONDS = 60
 # No background worker can start with none allowed: no scheduler, no subscription, no launcher of an extension.
 SETTINGS = {
@@ -57,7 +54,7 @@ class Scratch:
     def __init__(self, live: Server, directory: str) -> None:
         self._live, self._directory = live, directory
         self._running: Running | None = None
-        self._uid = 0 if live.container else _free_uid()
+        self._uid = 0 if live.container else free_uid()
 
     def start(self, description: dict[str, Any], application: str) -> Server:
         """Make and start a server for what `description` (of the point) needs; return how it is reached."""
@@ -141,18 +138,6 @@ class Scratch:
                         f"it does not start: {said or error.what}", where=f"throw-away server of {server.component}"
                     ) from error
             time.sleep(0.1)
-
-
-def _free_uid() -> int:
-    """Return a user id that no process has now."""
-    taken = set()
-    for entry in os.scandir("/proc"):
-        with contextlib.suppress(FileNotFoundError):
-            taken.add(entry.stat().st_uid)
-    while True:
-        uid = secrets.choice(_UIDS)
-        if uid not in taken:
-            return uid
 
 
 def _preload(description: dict[str, Any]) -> dict[str, str]:

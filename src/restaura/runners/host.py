@@ -4,6 +4,7 @@
 import contextlib
 import os
 import pwd
+import secrets
 import select
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 
 from restaura.errors import RestauraError
 from restaura.process import Child
+
+# systemd's range for users that exist only while they are used (systemd.exec(5), DynamicUser=).
+_UIDS = range(61184, 65520)
 
 
 class HostProcess(Child):
@@ -68,3 +72,15 @@ def as_uid(uid: int) -> list[str]:
     if not uid:
         return []
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig=KILL", "--"]
+
+
+def free_uid() -> int:
+    """Return a user id that no account uses and no process has now."""
+    taken = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(FileNotFoundError):
+            taken.add(entry.stat().st_uid)
+    while True:
+        uid = secrets.choice(_UIDS)
+        if uid not in taken:
+            return uid

@@ -29,13 +29,15 @@ class Stream:
 
     `open` yields a readable binary stream; leaving the context raises SourceError when the producer failed, and the
     pipeline leaves it *before* it commits any store's copy. `secret` streams are never stored in the clear.
-    `expected_bytes` 0 says that the stream may be empty; another empty one makes its component suspect.
+    `expected_bytes` 0 says that the stream may be empty; another empty one makes its component suspect. The size of a
+    stream that `varies` says nothing of the data's: the shrink guard does not look at it.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[IO[bytes]]]
     secret: bool = False
     expected_bytes: int | None = None
+    varies: bool = False
 
 
 @dataclass(frozen=True)

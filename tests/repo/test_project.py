@@ -23,6 +23,13 @@ SCENARIOS = sorted(
 )
 # What must happen to a scenario's data, in this order.
 DRILL = ("converge", "idempotence", "seed", "backup", "wipe", "restore", "verify", "destroy")
+# The roles of one stack are proven together, by the scenario that is named here.
+SHARED = {
+    "ai_stack": (
+        *("backup_redis", "backup_qdrant", "backup_mongodb", "backup_prometheus", "backup_grafana"),
+        *("backup_langchain", "backup_llm", "backup_infra", "backup_langsmith"),
+    )
+}
 
 
 def load(path: Path) -> dict[str, object]:
@@ -71,15 +78,30 @@ def test_no_test_is_skipped_or_expected_to_fail() -> None:
     assert named([path for path in tests if mark.search(path.read_text(encoding="utf-8"))]) == []
 
 
+def scenario_of(role: str) -> str:
+    """Return the scenario that proves a role: its own, or the one that it shares."""
+    return next((shared for shared, roles in SHARED.items() if role in roles), role)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_has_a_spec_a_readme_and_a_scenario(role: str) -> None:
-    needed = (f"roles/{role}/meta/argument_specs.yml", f"roles/{role}/README.md", f"molecule/{role}/molecule.yml")
+    needed = [f"roles/{role}/meta/argument_specs.yml", f"roles/{role}/README.md"]
+    scenario = scenario_of(role)
+    if scenario == role or scenario in SCENARIOS:
+        needed.append(f"molecule/{scenario}/molecule.yml")
     assert [path for path in needed if not (ROOT / path).is_file()] == []
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_a_roles_scenario_seeds_wipes_restores_and_compares(role: str) -> None:
-    folder = ROOT / "molecule" / role
+def test_a_shared_scenario_declares_components_of_every_role_that_shares_it() -> None:
+    for scenario, roles in SHARED.items():
+        declared = load(ROOT / "molecule" / scenario / "vars/main.yml") if scenario in SCENARIOS else None
+        wanted = [role for role in roles if role in ROLES and declared is not None]
+        assert [role for role in wanted if not (declared or {}).get(f"{role}_components")] == [], scenario
+
+
+@pytest.mark.parametrize("scenario", sorted({*map(scenario_of, ROLES)} - (SHARED.keys() - set(SCENARIOS))))
+def test_a_roles_scenario_seeds_wipes_restores_and_compares(scenario: str) -> None:
+    folder = ROOT / "molecule" / scenario
     needed = ("vars/main.yml", "tasks/seed.yml", "tasks/wipe.yml", "tasks/digest.yml")
     assert [path for path in needed if not (folder / path).is_file()] == []
     # A sequence or playbook of its own could leave the restore out.

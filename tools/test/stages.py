@@ -23,6 +23,7 @@ LOGS = ROOT / ".cache/test"
 BIN = ROOT / ".venv/bin"
 # Both cores: integration tests and scenarios mostly wait for their own host.
 LANES = 2
+NEWEST = "debian13-stack"  # of the hosts that integration tests run in
 STAGE_SECONDS = 2400
 LINTERS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
@@ -79,7 +80,7 @@ def integration(choice: Choice) -> list[Result]:
     longest = sorted(files, key=lambda path: -known.get(path.stem, float((ROOT / path).stat().st_size)))
     older = [path for path in files if "mark.debian12" in (ROOT / path).read_text(encoding="utf-8")]
     newest = _Work(longest)
-    lanes = [_Lane(f"integration-{n + 1}", "debian13", newest) for n in range(min(LANES, len(files)))]
+    lanes = [_Lane(f"integration-{n + 1}", NEWEST, newest) for n in range(min(LANES, len(files)))]
     lanes += [_Lane("integration-12", "debian12", _Work(older), marker="debian12")] if older else []
     # All at once: they wait for servers and disks more than they compute.
     with ThreadPoolExecutor(len(lanes)) as pool:
@@ -214,7 +215,7 @@ exec timeout {STAGE_SECONDS} python3 -m pytest --junitxml=/var/tmp/junit.xml "$@
     if code not in (0, 5):
         _show(log)
     results = read_junit("integration", junit)
-    if lane.image != "debian13":
+    if lane.image != NEWEST:
         results = [Result(one.stage, f"{lane.image}: {one.name}", one.seconds, one.failure) for one in results]
     return _checked("integration", lane.host, results, code)
 

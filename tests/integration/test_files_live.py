@@ -230,7 +230,7 @@ def test_sqlite_that_stays_locked_fails_the_component_and_names_it(
 def test_what_only_looks_like_sqlite_is_taken_as_a_file_and_noted(tmp_path: Path) -> None:
     app = tmp_path / "srv/app"
     app.mkdir(parents=True)
-    (app / "fake.db").write_bytes(b"SQLite format 3\0" + b"no database " * 500)
+    (app / "fake.db").write_bytes((b"SQLite format 3\0" + b"no database " * 500).ljust(6144))
     shell("sqlite3 bad.db 'create table t (x); insert into t values (zeroblob(50000))'", app)
     shell("printf garbage-garbage | dd of=bad.db bs=1 seek=9000 conv=notrunc status=none; printf x > bad.db-wal", app)
     shell("dd if=/dev/urandom of=bad.db bs=4096 seek=1 count=1 conv=notrunc status=none", app)

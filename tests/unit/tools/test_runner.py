@@ -70,7 +70,9 @@ def test_molecule_leaving_a_step_out_is_no_success(line: str) -> None:
     assert stages._skipped("proof : ok=1 changed=0 missing=0 failed=0") == ""
 
 
-def test_files_are_dealt_out_by_how_long_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "_durations", lambda: {"test_slow": 100.0, "test_b": 40.0, "test_c": 30.0})
-    parts = stages._split([Path(f"tests/test_{name}.py") for name in ("b", "c", "slow")], 2)
-    assert [[path.stem for path in part] for part in parts] == [["test_slow"], ["test_b", "test_c"]]
+def test_each_file_goes_to_one_host_and_a_slow_one_takes_fewer() -> None:
+    work = stages._Work([Path(name) for name in ("slow", "a", "b", "c")])
+    first, second = iter(work), iter(work)
+    taken = [next(first), *second]
+    assert [path.name for path in taken] == ["slow", "a", "b", "c"]
+    assert list(first) == []

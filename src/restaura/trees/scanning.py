@@ -181,12 +181,11 @@ class _Walk:
         entry = _entry(fd, name, path, found)
         known = self._known.get(path)
         told = known is not None and entry.device not in self._untold and not is_racy(known, self._known_started)
-        if known is not None and told and _same(entry, known):
-            if known.sha256 or self._depth == "catalog":
-                same = replace(entry, sha256=known.sha256) if self._depth == "content" else entry
-                # One object serves both indexes: there may be a great many.
-                self._record(known if same == known else same)
-                return
+        if known is not None and told and _same(entry, known) and (known.sha256 or self._depth == "catalog"):
+            same = replace(entry, sha256=known.sha256) if self._depth == "content" else entry
+            # One object serves both indexes: there may be a great many.
+            self._record(known if same == known else same)
+            return
         asked = self._on_file if entry.size and entry.size % PAGE == 0 else None
         if self._depth == "catalog" and asked is None:
             self._record(entry)

@@ -100,7 +100,7 @@ RECIPES = {
             "trixie",
             (
                 *("redis-server", "redis-tools", "prometheus", "python3-redis", "python3-pymongo"),
-                *("default-jre-headless",),
+                *("default-jre-headless", "python3-cryptography"),
             ),
             upon="debian13",
             off=("redis-server", "prometheus"),

@@ -265,24 +265,306 @@ options:
         default: daily
       pause:
         description:
-          - How ingestion is held while components freeze.
+          - 'How ingestion is held while components take their instant: by a command, systemd units, containers
+            or an HTTP call. It is held during a restore and an undo of these components too.'
         type: dict
         options:
           command:
             description:
-              - Shell command that pauses ingestion.
-              - 'Example: `systemctl stop ingest.service`.'
+              - Shell command (`/bin/sh -c`) that pauses ingestion, and ends once it is paused.
+              - 'Example: `airflow dags pause ingest`.'
             type: str
-            required: true
+            default: ''
           resume:
             description:
-              - Shell command that resumes it; may run twice.
-              - 'Example: `systemctl start ingest.service`.'
+              - Shell command that resumes what `command` paused; it may run twice.
+              - 'Example: `airflow dags unpause ingest`.'
             type: str
-            required: true
+            default: ''
+          units:
+            description:
+              - systemd units that are stopped. Only those that ran are started again, with what depends
+                on them.
+              - 'Example: `[''ingest.timer'', ''ingest.service'']`.'
+            type: list
+            elements: str
+            default: []
+          containers:
+            description:
+              - Containers that are stopped or paused. Only those that ran go on, in the order of their
+                Compose projects.
+            type: dict
+            options:
+              names:
+                description:
+                  - Names of containers. One that is not there fails the run.
+                  - 'Example: `[''etl-worker-1'']`.'
+                type: list
+                elements: str
+                default: []
+              labels:
+                description:
+                  - Labels that a container must have, all of them, each `KEY` or `KEY=VALUE`.
+                  - 'Example: `[''com.docker.compose.project=etl'']`.'
+                type: list
+                elements: str
+                default: []
+              hold:
+                description:
+                  - '`stop` lets them end what they are at, dependents first; `pause` freezes them in
+                    an instant, and what they are at stays half done until they go on.'
+                type: str
+                choices:
+                  - stop
+                  - pause
+                default: stop
+          http:
+            description:
+              - A service that is asked to pause.
+            type: dict
+            options:
+              pause:
+                description:
+                  - What pauses it. When the service cannot be reached, the run fails.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask; redirects are not followed.
+                      - 'Example: `http://127.0.0.1:8080/ingestion/pause`.'
+                    type: str
+                    required: true
+                  method:
+                    description:
+                      - Method of the request.
+                    type: str
+                    choices:
+                      - POST
+                      - PUT
+                      - PATCH
+                      - GET
+                      - DELETE
+                    default: POST
+                  body:
+                    description:
+                      - JSON text that is sent.
+                      - 'Example: `{"is_paused": true}`.'
+                    type: str
+                    default: ''
+                  status:
+                    description:
+                      - Status that the answer must have; 0 is any from 200 to 299.
+                      - At least 0.
+                    type: int
+                    default: 0
+                required: true
+              resume:
+                description:
+                  - What lets it go on; it may be sent twice. It is sent again for 30 seconds, and by
+                    `restaura recover`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask; redirects are not followed.
+                      - 'Example: `http://127.0.0.1:8080/ingestion/pause`.'
+                    type: str
+                    required: true
+                  method:
+                    description:
+                      - Method of the request.
+                    type: str
+                    choices:
+                      - POST
+                      - PUT
+                      - PATCH
+                      - GET
+                      - DELETE
+                    default: POST
+                  body:
+                    description:
+                      - JSON text that is sent.
+                      - 'Example: `{"is_paused": true}`.'
+                    type: str
+                    default: ''
+                  status:
+                    description:
+                      - Status that the answer must have; 0 is any from 200 to 299.
+                      - At least 0.
+                    type: int
+                    default: 0
+                required: true
+              headers:
+                description:
+                  - 'Headers of both requests, one a line: `Authorization: Bearer …`.'
+                type: str
+              ca_file:
+                description:
+                  - Certificate (PEM) of the authority that signed the service's, when the system does
+                    not know it.
+                type: str
+                default: ''
+          only_if:
+            description:
+              - Shell command. When its exit code is not 0, ingestion does not run, so it is neither paused
+                nor resumed.
+              - 'Example: `systemctl is-active --quiet airflow-scheduler`.'
+            type: str
+            default: ''
+          steps:
+            description:
+              - Several things that are paused one after the other, and resumed in reverse order, in place
+                of the one above.
+            type: list
+            elements: dict
+            options:
+              command:
+                description:
+                  - Shell command (`/bin/sh -c`) that pauses ingestion, and ends once it is paused.
+                  - 'Example: `airflow dags pause ingest`.'
+                type: str
+                default: ''
+              resume:
+                description:
+                  - Shell command that resumes what `command` paused; it may run twice.
+                  - 'Example: `airflow dags unpause ingest`.'
+                type: str
+                default: ''
+              units:
+                description:
+                  - systemd units that are stopped. Only those that ran are started again, with what depends
+                    on them.
+                  - 'Example: `[''ingest.timer'', ''ingest.service'']`.'
+                type: list
+                elements: str
+                default: []
+              containers:
+                description:
+                  - Containers that are stopped or paused. Only those that ran go on, in the order of
+                    their Compose projects.
+                type: dict
+                options:
+                  names:
+                    description:
+                      - Names of containers. One that is not there fails the run.
+                      - 'Example: `[''etl-worker-1'']`.'
+                    type: list
+                    elements: str
+                    default: []
+                  labels:
+                    description:
+                      - Labels that a container must have, all of them, each `KEY` or `KEY=VALUE`.
+                      - 'Example: `[''com.docker.compose.project=etl'']`.'
+                    type: list
+                    elements: str
+                    default: []
+                  hold:
+                    description:
+                      - '`stop` lets them end what they are at, dependents first; `pause` freezes them
+                        in an instant, and what they are at stays half done until they go on.'
+                    type: str
+                    choices:
+                      - stop
+                      - pause
+                    default: stop
+              http:
+                description:
+                  - A service that is asked to pause.
+                type: dict
+                options:
+                  pause:
+                    description:
+                      - What pauses it. When the service cannot be reached, the run fails.
+                    type: dict
+                    options:
+                      url:
+                        description:
+                          - Where to ask; redirects are not followed.
+                          - 'Example: `http://127.0.0.1:8080/ingestion/pause`.'
+                        type: str
+                        required: true
+                      method:
+                        description:
+                          - Method of the request.
+                        type: str
+                        choices:
+                          - POST
+                          - PUT
+                          - PATCH
+                          - GET
+                          - DELETE
+                        default: POST
+                      body:
+                        description:
+                          - JSON text that is sent.
+                          - 'Example: `{"is_paused": true}`.'
+                        type: str
+                        default: ''
+                      status:
+                        description:
+                          - Status that the answer must have; 0 is any from 200 to 299.
+                          - At least 0.
+                        type: int
+                        default: 0
+                    required: true
+                  resume:
+                    description:
+                      - What lets it go on; it may be sent twice. It is sent again for 30 seconds, and
+                        by `restaura recover`.
+                    type: dict
+                    options:
+                      url:
+                        description:
+                          - Where to ask; redirects are not followed.
+                          - 'Example: `http://127.0.0.1:8080/ingestion/pause`.'
+                        type: str
+                        required: true
+                      method:
+                        description:
+                          - Method of the request.
+                        type: str
+                        choices:
+                          - POST
+                          - PUT
+                          - PATCH
+                          - GET
+                          - DELETE
+                        default: POST
+                      body:
+                        description:
+                          - JSON text that is sent.
+                          - 'Example: `{"is_paused": true}`.'
+                        type: str
+                        default: ''
+                      status:
+                        description:
+                          - Status that the answer must have; 0 is any from 200 to 299.
+                          - At least 0.
+                        type: int
+                        default: 0
+                    required: true
+                  headers:
+                    description:
+                      - 'Headers of both requests, one a line: `Authorization: Bearer …`.'
+                    type: str
+                  ca_file:
+                    description:
+                      - Certificate (PEM) of the authority that signed the service's, when the system
+                        does not know it.
+                    type: str
+                    default: ''
+              only_if:
+                description:
+                  - Shell command. When its exit code is not 0, ingestion does not run, so it is neither
+                    paused nor resumed.
+                  - 'Example: `systemctl is-active --quiet airflow-scheduler`.'
+                type: str
+                default: ''
+            default: []
           limit:
             description:
-              - Seconds after which ingestion is resumed and the run fails.
+              - Seconds after which ingestion is resumed, whatever is still waited for. Components that
+                do not hold still by then fail, and with them the run.
               - At least 1.
             type: int
             default: 300

@@ -71,8 +71,107 @@ SPEC: dict[str, Any] = {
             "pause": {
                 "type": "dict",
                 "options": {
-                    "command": {"type": "str", "required": True},
-                    "resume": {"type": "str", "required": True},
+                    "command": {"type": "str", "default": ""},
+                    "resume": {"type": "str", "default": ""},
+                    "units": {"type": "list", "elements": "str", "default": []},
+                    "containers": {
+                        "type": "dict",
+                        "options": {
+                            "names": {"type": "list", "elements": "str", "default": []},
+                            "labels": {"type": "list", "elements": "str", "default": []},
+                            "hold": {"type": "str", "choices": ["stop", "pause"], "default": "stop"},
+                        },
+                    },
+                    "http": {
+                        "type": "dict",
+                        "options": {
+                            "pause": {
+                                "type": "dict",
+                                "options": {
+                                    "url": {"type": "str", "required": True},
+                                    "method": {
+                                        "type": "str",
+                                        "choices": ["POST", "PUT", "PATCH", "GET", "DELETE"],
+                                        "default": "POST",
+                                    },
+                                    "body": {"type": "str", "default": ""},
+                                    "status": {"type": "int", "default": 0},
+                                },
+                                "required": True,
+                            },
+                            "resume": {
+                                "type": "dict",
+                                "options": {
+                                    "url": {"type": "str", "required": True},
+                                    "method": {
+                                        "type": "str",
+                                        "choices": ["POST", "PUT", "PATCH", "GET", "DELETE"],
+                                        "default": "POST",
+                                    },
+                                    "body": {"type": "str", "default": ""},
+                                    "status": {"type": "int", "default": 0},
+                                },
+                                "required": True,
+                            },
+                            "headers": {"type": "str", "no_log": True},
+                            "ca_file": {"type": "str", "default": ""},
+                        },
+                    },
+                    "only_if": {"type": "str", "default": ""},
+                    "steps": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "command": {"type": "str", "default": ""},
+                            "resume": {"type": "str", "default": ""},
+                            "units": {"type": "list", "elements": "str", "default": []},
+                            "containers": {
+                                "type": "dict",
+                                "options": {
+                                    "names": {"type": "list", "elements": "str", "default": []},
+                                    "labels": {"type": "list", "elements": "str", "default": []},
+                                    "hold": {"type": "str", "choices": ["stop", "pause"], "default": "stop"},
+                                },
+                            },
+                            "http": {
+                                "type": "dict",
+                                "options": {
+                                    "pause": {
+                                        "type": "dict",
+                                        "options": {
+                                            "url": {"type": "str", "required": True},
+                                            "method": {
+                                                "type": "str",
+                                                "choices": ["POST", "PUT", "PATCH", "GET", "DELETE"],
+                                                "default": "POST",
+                                            },
+                                            "body": {"type": "str", "default": ""},
+                                            "status": {"type": "int", "default": 0},
+                                        },
+                                        "required": True,
+                                    },
+                                    "resume": {
+                                        "type": "dict",
+                                        "options": {
+                                            "url": {"type": "str", "required": True},
+                                            "method": {
+                                                "type": "str",
+                                                "choices": ["POST", "PUT", "PATCH", "GET", "DELETE"],
+                                                "default": "POST",
+                                            },
+                                            "body": {"type": "str", "default": ""},
+                                            "status": {"type": "int", "default": 0},
+                                        },
+                                        "required": True,
+                                    },
+                                    "headers": {"type": "str", "no_log": True},
+                                    "ca_file": {"type": "str", "default": ""},
+                                },
+                            },
+                            "only_if": {"type": "str", "default": ""},
+                        },
+                        "default": [],
+                    },
                     "limit": {"type": "int", "default": 300},
                 },
             },

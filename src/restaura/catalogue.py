@@ -37,6 +37,8 @@ class Row:
     bytes: int
     seconds: float
     stop_seconds: float = 0.0
+    frozen_after: float = 0.0
+    pause_seconds: float = 0.0
 
     @property
     def how(self) -> str:
@@ -172,6 +174,8 @@ def _rows(store: str, point: StoredPoint) -> list[Row]:
                     record.bytes,
                     record.seconds,
                     record.stop_seconds,
+                    record.frozen_after,
+                    record.pause_seconds,
                 )
             )
     return rows

@@ -135,6 +135,7 @@ def parser() -> Parser:
     one.add_argument("--yes", action="store_true", help="do it")
     one.add_argument("--ask", action="store_true", help="show it, ask on the terminal, and do what was shown")
     one.add_argument("--check", action="store_true", help="only show what would happen, also with --yes")
+    _pausing(one)
     one.add_argument("--store", metavar="URL", help="on a machine without configuration: the store's location")
     one.add_argument("--kit", metavar="FILE", help="on a machine without configuration: the recovery kit")
     one.add_argument("--host", metavar="NAME", help="the host whose points to restore (default: this one)")
@@ -154,6 +155,7 @@ def parser() -> Parser:
         help="the restore's id (shown by restore and by status), or latest: the last one that is live; none lists them",
     )
     one.add_argument("--discard", action="store_true", help="delete the copy that is not live")
+    _pausing(one)
     one.add_argument("--check", action="store_true", help="only show what would happen")
 
     one = verb(
@@ -297,6 +299,12 @@ def _which_point(one: Parser) -> None:
         "--before", type=moment, metavar="TIME", help="the newest point before this time (ISO 8601 with offset)"
     )
     one.add_argument("--component", action="append", default=[], help="only this component; may stand several times")
+
+
+def _pausing(one: Parser) -> None:
+    one.add_argument(
+        "--no-pause", dest="pause", action="store_false", help="leave ingestion alone: it does not run on this machine"
+    )
 
 
 def moment(text: str) -> datetime:

@@ -69,6 +69,16 @@ class Hold:
             raise SourceError(f"{error}; and then: {self._failure}") from error
 
     @property
+    def debt(self) -> str:
+        """The id of the debt, which stays when the start fails."""
+        return self._debt
+
+    @property
+    def expired(self) -> bool:
+        """Whether the limit ended it."""
+        return self._expired
+
+    @property
     def released(self) -> bool:
         """Whether everything was told to start again."""
         return self._released
@@ -111,4 +121,6 @@ class Hold:
             except RestauraError as error:
                 # The debt stays: `recover` tries again.
                 self._failure = error
+            except Exception as error:  # noqa: BLE001 - in the thread of the limit nobody would hear of it
+                self._failure = SourceError(f"was not started again: defect of the program: {error!r}")
             self.seconds = time.monotonic() - self._begun

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restaura.config.schema import Plan, Store
+from restaura.config.schema import HttpPause, Plan, Store
 from restaura.paths import sync_dir, write_atomic
 from restaura.sources import registry
 
@@ -183,7 +183,7 @@ def compare_key_mode(path: Path, changes: Changes) -> None:
 
 def mask(text: str) -> str:
     """Return a configuration without the values of secret settings, which somebody may have written into it by hand."""
-    kinds = (Store, Plan, *(one.options for one in registry().values()))
+    kinds = (Store, Plan, HttpPause, *(one.options for one in registry().values()))
     secret = {one.name for kind in kinds for one in dataclasses.fields(kind) if one.metadata.get("secret")}
     pattern = rf'("(?:{"|".join(sorted(secret))})"\s*:\s*)"(?:[^"\\]|\\.)*"?'
     return re.sub(pattern, rf'\1"{SECRET}"', text)

@@ -9,7 +9,6 @@ never holds a freeze. Trees are read by every store itself, and settled for each
 
 import contextlib
 import hashlib
-import subprocess
 import threading
 import time
 import traceback
@@ -26,8 +25,8 @@ from restaura.errors import RestauraError, SourceError, StoreError
 from restaura.hold import Hold
 from restaura.host import Host
 from restaura.output import Progress
+from restaura.pause import Paused, paused
 from restaura.point import ComponentRecord, Depth, Manifest, State, StoredArtifact
-from restaura.process import environment
 from restaura.sinks import Sink
 from restaura.sources import INDEX_SUFFIX, Frozen, Probe, Source, Stream, Tree
 from restaura.standing import held, last_good
@@ -51,8 +50,8 @@ class Part:
     probe: Probe
     error: str = ""
     frozen_at: datetime | None = None
+    frozen_after: float = 0.0
     freeze_seconds: float = 0.0
-    pause_seconds: float = 0.0
     seconds: float = 0.0
     is_frozen: threading.Event = field(default_factory=threading.Event)
     streams: list[Stream] = field(default_factory=list)
@@ -92,7 +91,7 @@ class Take:
         self.parts, self.sinks, self.depth = parts, sinks, depth
         self.progress = Progress()
         self.started = datetime.now(UTC)
-        self.pause_seconds = 0.0
+        self.pause = Paused()
         self.problems: list[str] = []
         self._go = threading.Event()
         self._cancel = threading.Event()
@@ -105,16 +104,18 @@ class Take:
             self._begin(sink)
         self._first_passes()
         threads = [threading.Thread(target=self._hold, args=(part,), name=part.name) for part in self.parts]
-        deadline = time.monotonic() + (self.plan.pause.limit if self.plan.pause else self.plan.freeze_timeout)
+        # With nothing left to freeze, ingestion is not paused for it.
+        plans = [self.plan] if any(not part.error for part in self.parts) else []
         try:
-            with paused(self.host, self.plan) as pause:
+            with paused(self.host, plans, limited=True) as self.pause:
                 self.host.log.event("phase", phase="freeze")
                 for thread in threads:
                     thread.start()
+                deadline = time.monotonic() + min(self.pause.left, self.plan.freeze_timeout)
                 for part in self.parts:
                     if not part.is_frozen.wait(max(0.0, deadline - time.monotonic())):
-                        part.error = "did not hold still in time"
-            self.pause_seconds = pause.seconds
+                        part.error = "did not hold still in time (`pause.limit` or `freeze_timeout` of the plan)"
+            self.problems += self.pause.problems
             self.host.log.event("phase", phase="copy")
             self._go.set()
             for thread in threads:
@@ -180,6 +181,7 @@ class Take:
             if part.error:
                 raise CancelledError(part.error)
             with part.source.freeze(self.depth, self.plan.stop_limit) as frozen:
+                part.frozen_after = self.pause.after()
                 part.frozen_at, part.frozen = datetime.now(UTC), frozen
                 part.is_frozen.set()
                 if frozen.hold is None:
@@ -482,8 +484,9 @@ class Take:
         notes += sink.open_writer.notes(part.name)
         if error or outcome is None:
             state, error = "failed", error or "nothing was captured"
-        elif outcome.consistency == "torn":
+        elif outcome.consistency == "torn" or self.pause.broken:
             state = "torn"
+            notes += [f"ingestion was not paused all the time: {self.pause.broken}"] if self.pause.broken else []
         else:
             doubts = empty(part.streams, captured.artifacts)
             varying = {one.name for one in part.streams if one.varies}
@@ -499,7 +502,8 @@ class Take:
             versions=part.probe.versions,
             frozen_at=part.frozen_at.isoformat(timespec="milliseconds") if part.frozen_at else None,
             freeze_seconds=round(part.freeze_seconds, 3),
-            pause_seconds=round(self.pause_seconds, 3),
+            frozen_after=round(part.frozen_after, 3),
+            pause_seconds=round(self.pause.seconds, 3),
             stop_seconds=round(part.stop_seconds, 3),
             seconds=round(part.seconds, 3),
             bytes=sum(one.bytes for one in captured.artifacts if not one.name.endswith(INDEX_SUFFIX)),
@@ -517,41 +521,6 @@ def _begin_stream(component: str, artifact: Stream, sinks: Sequence[Sink]) -> di
         except (RestauraError, OSError) as error:
             sink.of(component).error = str(error)
     return writers
-
-
-@dataclass
-class PauseTime:
-    """How long ingestion was paused, in seconds; 0 until it is resumed."""
-
-    seconds: float = 0.0
-
-
-@contextlib.contextmanager
-def paused(host: Host, plan: Plan) -> Iterator[PauseTime]:
-    """Pause the plan's ingestion around the body; it is resumed also when this process dies (journal).
-
-    SourceError when a command fails, or when the pause took longer than its limit.
-    """
-    time_paused, pause = PauseTime(), plan.pause
-    if pause is None:
-        yield time_paused
-        return
-    host.log.event("phase", phase="pause")
-    debt = host.journal.write("pause", "resume", {"command": pause.resume})
-    begun = time.monotonic()
-    try:
-        shell(pause.command, pause.limit, "pause")
-        yield time_paused
-    finally:
-        shell(pause.resume, pause.limit, "resume")
-        host.journal.settle(debt)
-        time_paused.seconds = time.monotonic() - begun
-        host.log.event("resumed", seconds=round(time_paused.seconds, 3))
-    if time_paused.seconds > pause.limit:
-        raise SourceError(
-            f"ingestion was paused for {time_paused.seconds:.1f} s, more than the limit of {pause.limit} s",
-            where=f"plan {plan.name}",
-        )
 
 
 def fan_out(component: str, artifact: Stream, sinks: Sequence[Sink], tick: Callable[[int], None]) -> None:
@@ -627,16 +596,3 @@ def shrunk(
         elif one.bytes >= SHRINK_FLOOR and there < one.bytes * keep:
             found.append(f"{one.name} shrank from {one.bytes} to {there} bytes")
     return found
-
-
-def shell(command: str, timeout: float, what: str, **extra: str) -> None:
-    """Run a user's shell command; SourceError when it fails or takes longer than `timeout` seconds."""
-    try:
-        done = subprocess.run(  # noqa: S602 - the command is the administrator's own setting
-            command, shell=True, env=environment(**extra), capture_output=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"did not end within {timeout} s: {command}", where=what) from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-500:]
-        raise SourceError(f"exit code {done.returncode}: {command}" + (f": {said}" if said else ""), where=what)

@@ -113,8 +113,9 @@ class StoredArtifact:
 class ComponentRecord:
     """What a point says of one component.
 
-    `freeze_seconds` is how long it was held for the copy, `pause_seconds` how long ingestion was paused, and
-    `stop_seconds` how long services or containers were stopped, from the begin of the stop to the end of the start.
+    `pause_seconds` is how long ingestion was paused, `frozen_after` how long after the begin of that pause it held
+    still, `freeze_seconds` how long it was held for the copy, and `stop_seconds` how long services or containers were
+    stopped for it, from the begin of the stop to the end of the start.
     """
 
     name: str
@@ -124,6 +125,7 @@ class ComponentRecord:
     error: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     frozen_at: str | None = None
+    frozen_after: float = 0.0
     freeze_seconds: float = 0.0
     pause_seconds: float = 0.0
     stop_seconds: float = 0.0

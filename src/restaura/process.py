@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
-from restaura.errors import RestauraError
+from restaura.errors import RestauraError, SourceError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 ERROR_CHARACTERS = 2000
+KILL_SECONDS = 5
 
 
 def _die_with_parent() -> None:
@@ -138,6 +140,43 @@ def run(
             if child.process.returncode not in accept:
                 raise RestauraError(failure(argv, child.process.returncode, child.errors()))
             return child.process.returncode, out, child.errors()
+
+
+def shell(command: str, timeout: float, what: str, **extra: str) -> None:
+    """Run a user's shell command; SourceError when it fails or takes longer than `timeout` seconds."""
+    try:
+        done = subprocess.run(  # noqa: S602 - the command is the administrator's own setting
+            command, shell=True, env=environment(**extra), capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"did not end within {timeout} s: {command}", where=what) from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-500:]
+        raise SourceError(f"exit code {done.returncode}: {command}" + (f": {said}" if said else ""), where=what)
+
+
+def end_marked(mark: str, seconds: float) -> None:
+    """Wait until no process has `mark` (`NAME=value`) in its environment, as its children have; then kill those left.
+
+    SourceError when one cannot be killed.
+    """
+    deadline = time.monotonic() + seconds
+    while left := _marked(mark.encode()):
+        if time.monotonic() > deadline + KILL_SECONDS:
+            raise SourceError("cannot be killed", where=f"process {left[0]}")
+        for pid in left if time.monotonic() > deadline else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def failure(argv: Sequence[str | bytes], code: int, errors: str) -> str:

@@ -15,7 +15,7 @@ from restaura.errors import Exit, RestauraError
 from restaura.host import Host
 from restaura.output import Answer
 from restaura.paths import write_atomic
-from restaura.pipeline import shell
+from restaura.process import shell
 
 COMMAND_SECONDS = 120
 HEARTBEAT_SECONDS = 20
@@ -55,6 +55,8 @@ def finish(host: Host, plan: Plan, action: str, began: str, code: int, summary: 
             row["good_began"] = began
         if data.get("point"):
             row["point"] = data["point"]
+        if plan.pause and "pause_seconds" in data:
+            row["pause_seconds"] = data["pause_seconds"]
     with _told(host, "metrics"):
         write_metrics(host)
     with _told(host, "log"):
@@ -122,6 +124,11 @@ def write_metrics(host: Host) -> None:
         "When the last action ended.",
         [(labels, _seconds(row["at"])) for labels, row in actions],
     )
+    metric(
+        "pause_seconds",
+        "Seconds that ingestion was paused for the last run.",
+        [({"plan": one["plan"]}, row["pause_seconds"]) for one, row in actions if "pause_seconds" in row],
+    )
     rows = catalogue.newest(host)
     keyed = [({"plan": one.plan, "component": one.component, "store": one.store}, one) for one in rows]
     metric(
@@ -139,6 +146,11 @@ def write_metrics(host: Host) -> None:
         "stop_seconds",
         "Seconds that services or containers were stopped for the newest point.",
         [(labels, one.last.stop_seconds) for labels, one in keyed if one.last],
+    )
+    metric(
+        "frozen_after_seconds",
+        "Seconds from the begin of the pause of ingestion until the component held still, for the newest point.",
+        [(labels, one.last.frozen_after) for labels, one in keyed if one.last and one.last.pause_seconds],
     )
     metric("points", "Points that hold the component.", [(labels, one.points) for labels, one in keyed])
     text = "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from restaura import pause
 from restaura.config.schema import Component, Config, Plan, Store
 from restaura.config.shown import covers, told
 from restaura.output import printable
@@ -116,8 +117,9 @@ def _component(config: Config, one: Component) -> str:
     lines = [f"- **{one.name}** (`{kind}`: {purpose})", f"  - {_code(covers(one))}"]
     for plan in config.plans:
         if one in config.plan_components(plan) and plan.pause:
-            pause = f"held by {_code(plan.pause.command)}, released by {_code(plan.pause.resume)}"
-            lines.append(f"  - while `{plan.name}` captures or restores it: {pause}")
+            for held, released in pause.told(plan.pause):
+                how = f"held by {_code(held)}, released by {_code(released)}"
+                lines.append(f"  - while `{plan.name}` captures or restores it: {how}")
     if stays := protected(one):
         lines.append(f"  - never live as a whole: {', '.join(map(_code, stays))}; goes to a directory, to copy from")
     lines += [f"  - check `{check.name}`: {_code(told(check, {'name'}))}" for check in one.checks]

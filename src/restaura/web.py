@@ -28,6 +28,10 @@ class AnswerError(SourceError):
         self.status, self.said = status, said
 
 
+class UnreachedError(SourceError):
+    """No connection could be made: the request never arrived."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One HTTP service. `read_seconds` bounds the wait for each part of an answer.
@@ -187,7 +191,13 @@ class Service:
         return f"{method} {self.url.rstrip('/')}{path}"
 
     def _lost(self, method: str, path: str, error: Exception) -> SourceError:
-        return SourceError(f"does not answer: {_plain(error)}", where=self._where(method, path), fix=self.fix)
+        from requests import ConnectTimeout
+        from urllib3.exceptions import NewConnectionError
+
+        inner = getattr(error.args[0] if error.args else None, "reason", None)
+        unreached = isinstance(error, ConnectTimeout) or isinstance(inner, NewConnectionError)
+        kind = UnreachedError if unreached else SourceError
+        return kind(f"does not answer: {_plain(error)}", where=self._where(method, path), fix=self.fix)
 
     def _problem(self, method: str, path: str, answer: Any) -> AnswerError:
         with contextlib.suppress(Exception), answer:

@@ -46,12 +46,19 @@ def declaration(**changes) -> dict:
     }
 
 
+URL = "http://127.0.0.1:8080/ingest"
+
+
 def store(**changes) -> dict:
     return {"stores": [{"name": "main", "location": "/b", **changes}]}
 
 
 def plan(**changes) -> dict:
     return {"plans": [{"name": "daily", **changes}]}
+
+
+def http(**changes) -> dict:
+    return plan(pause={"http": {"pause": {"url": URL, **changes}, "resume": {"url": URL}}})
 
 
 def files(**changes) -> dict:
@@ -92,11 +99,29 @@ def test_a_declaration_becomes_typed_objects():
     assert [one.name for one in config.plan_stores(found)] == ["main"]
 
 
-def test_what_is_dumped_is_read_back_equal():
-    config = load.parse(declaration(**plan(pause={"command": "a", "resume": "b"})), "x")
+@pytest.mark.parametrize(
+    "pause",
+    [
+        {"command": "a", "resume": "b"},
+        {"steps": [{"units": ["a.timer", "a.service"]}, {"containers": {"names": ["b"], "hold": "pause"}}], "limit": 9},
+    ],
+)
+def test_what_is_dumped_is_read_back_equal(pause):
+    config = load.parse(declaration(**plan(pause=pause)), "x")
     dumped = json.loads(json.dumps(load.dump(config)))
     assert load.parse(dumped, "x") == config
     assert load.dump(load.parse(dumped, "x")) == dumped
+
+
+def test_headers_of_a_pause_are_kept_apart_by_their_place():
+    headers = "Authorization: Bearer S3CRET\nX-Who: me"
+    step = {"http": {"pause": {"url": URL}, "resume": {"url": URL}, "headers": headers}}
+    config = load.parse(declaration(**plan(pause={"steps": [{"units": ["a.service"]}, step]})), "x")
+    assert "S3CRET" not in json.dumps(load.dump(config))
+    assert load.secrets_of(config.plans[0]) == {"pause.steps.1.http.headers": headers}
+    wrong = mistakes(declaration(**plan(pause={"http": {**step["http"], "headers": "S3CRET"}})))
+    assert "pause.http.headers: the value does not have the form" in wrong
+    assert "S3CRET" not in wrong
 
 
 # -- what is wrong ------------------------------------------------------------------------------------------------
@@ -150,7 +175,19 @@ def test_what_is_dumped_is_read_back_equal():
         # What is missing, too small, not among the choices, of another form.
         ({"settings": {}}, ["settings.host: is required"]),
         ({"stores": [{"name": "main"}]}, ["stores['main'].location: is required"]),
-        (plan(pause={"command": "x"}), ["pause.resume: is required"]),
+        (plan(pause={"command": "x"}), ["plans['daily'].pause: `command` and `resume` belong together"]),
+        (plan(pause={}), ["pause: must have exactly one of command, units, containers and http; it has none"]),
+        (plan(pause={"command": "x", "resume": "y", "units": ["z.service"]}), ["it has command and units"]),
+        (plan(pause={"units": ["z"]}), ["pause.units[0]: 'z' does not have the form"]),
+        (plan(pause={"containers": {"hold": "stop"}}), ["pause.containers: must have `names` or `labels`"]),
+        (plan(pause={"containers": {"labels": ["=x"]}}), ["labels[0]: '=x' does not have the form"]),
+        (plan(pause={"steps": [{}]}), ["pause.steps[0]: must have exactly one of command"]),
+        (plan(pause={"steps": [{"units": ["z.timer"]}], "only_if": "true"}), ["only_if stands beside `steps`"]),
+        (plan(pause={"http": {"pause": {"url": URL}}}), ["pause.http.resume: is required"]),
+        (http(url="ftp://x"), ["http.pause.url: 'ftp://x' does not have the form"]),
+        (http(url="http://user:secret@x/"), ["http.pause.url"]),
+        (http(body="{"), ["http.pause: body is no JSON"]),
+        (http(method="post"), ["http.pause.method: must be one of POST, PUT"]),
         (plan(retention={"floor": 0}), ["floor: must be at least 1; it is 0"]),
         (plan(retention={"keep_last": -1}), ["keep_last: must be at least 0"]),
         (plan(retention={"keep_within": "7 days"}), ["keep_within: '7 days' does not have the form"]),

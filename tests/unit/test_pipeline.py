@@ -4,6 +4,7 @@
 import contextlib
 import io
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -11,11 +12,14 @@ from typing import IO, Any
 import pytest
 
 from restaura.config.load import parse
+from restaura.config.schema import Component
 from restaura.errors import SourceError, StoreError
 from restaura.host import Host
 from restaura.paths import Paths, write_atomic
-from restaura.pipeline import Part, Take, fan_out, shell, shrunk
+from restaura.pause_steps import KINDS
+from restaura.pipeline import Part, Take, fan_out, shrunk
 from restaura.point import ComponentRecord, Fingerprint, Manifest, StoredArtifact
+from restaura.process import shell
 from restaura.sinks import Sink
 from restaura.sources import Outcome, Probe, Stream
 from restaura.stores import StoredPoint
@@ -52,6 +56,9 @@ class FakeWriter:
 
     def stream(self, component: str, artifact: Stream) -> "FakeStream":
         return FakeStream(self.store, artifact.name)
+
+    def notes(self, _component: str) -> list[str]:
+        return []
 
     def seal(self, manifest: Manifest) -> StoredPoint:
         if self.store.fail_at == "seal":
@@ -136,8 +143,6 @@ def host_at(root: Path, pause: dict[str, Any] | None = None) -> Host:
 
 
 def take(host: Host, source: Any, *stores: FakeStore, previous: list[StoredPoint] | None = None) -> Take:
-    from restaura.config.schema import Component
-
     local = any(not one.remote for one in stores)
     sinks = [Sink(one, fed=local and one.remote, previous=previous or []) for one in stores]  # type: ignore[arg-type]
     part = Part(Component(name="db"), "fake", source, Probe())
@@ -232,7 +237,7 @@ def test_ingestion_resumes_before_anything_is_copied(tmp_path: Path) -> None:
     run.capture()
     assert events == ["frozen", "pause\nresume\n", "released"]
     assert run.host.journal.open_debts() == []
-    assert run.pause_seconds > 0
+    assert run.pause.seconds > 0
 
 
 def test_a_failing_freeze_resumes_ingestion(tmp_path: Path) -> None:
@@ -251,6 +256,62 @@ def test_a_pause_command_that_fails_resumes_and_captures_nothing(tmp_path: Path)
         run.capture()
     assert trace.read_text() == "resume\n"
     assert store.kept == {}
+
+
+def test_a_component_that_holds_still_too_late_fails_and_keeps_ingestion_paused_no_longer(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    pause = {"command": f"echo pause >> {trace}", "resume": f"echo resume >> {trace}", "limit": 1}
+    resumed: list[bool] = []
+
+    class Late(FakeSource):
+        @contextlib.contextmanager
+        def freeze(self, depth: str, stop_limit: float) -> Any:
+            for _ in range(3000):
+                if "resume" in trace.read_text():
+                    break
+                time.sleep(0.01)
+            resumed.append(True)
+            yield self
+
+    run = take(host_at(tmp_path, pause), FakeSource([], {"dump": b"a"}), FakeStore("one"))
+    run.parts = [*run.parts, Part(Component(name="late"), "fake", Late([], {"dump": b"b"}), Probe())]  # type: ignore[arg-type]
+    run.capture()
+    run.seal()
+    records = {one.name: one for one in run.sinks[0].sealed.manifest.components}  # type: ignore[union-attr]
+    assert resumed == [True]
+    assert (records["db"].state, records["late"].state) == ("complete", "failed")
+    assert "limit is 1 s" in run.problems[0]
+    assert 0 < records["db"].frozen_after < 1 <= records["db"].pause_seconds
+    assert records["late"].frozen_after == 0
+    assert run.host.journal.open_debts() == []
+
+
+def test_a_pause_that_was_broken_leaves_nothing_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KINDS["command"], "come_back", lambda _: "ingest.service started by itself")
+    run = take(host_at(tmp_path, {"command": "true", "resume": "true"}), FakeSource([], {"d": b"a"}), FakeStore("one"))
+    run.capture()
+    run.seal()
+    assert states(run) == {"one": "torn"}
+    assert "started by itself" in run.problems[0]
+
+
+def test_ingestion_that_is_not_resumed_is_told_and_loses_no_data(tmp_path: Path) -> None:
+    run = take(
+        host_at(tmp_path, {"command": "true", "resume": "exit 3"}), FakeSource([], {"d": b"a"}), FakeStore("one")
+    )
+    run.capture()
+    run.seal()
+    assert states(run) == {"one": "complete"}
+    assert "was not resumed" in run.problems[0]
+    assert [one.owner for one in run.host.journal.open_debts()] == ["pause"]
+
+
+def test_nothing_is_paused_when_nothing_is_left_to_freeze(tmp_path: Path) -> None:
+    run = take(host_at(tmp_path, {"command": f"touch {tmp_path}/paused", "resume": "true"}), FakeSource([], {}))
+    run.parts[0].error = "the server is down"
+    run.capture()
+    assert not (tmp_path / "paused").exists()
+    assert run.parts[0].error == "the server is down"
 
 
 def test_a_component_that_shrank_is_suspect(tmp_path: Path) -> None:
@@ -274,8 +335,6 @@ def test_an_empty_dump_is_suspect_at_the_first_run_too(tmp_path: Path) -> None:
 
 
 def test_an_artifact_that_is_gone_is_suspect() -> None:
-    from restaura.config.schema import Component
-
     artifacts = [
         StoredArtifact("a.dump", "stream", 9, ""),
         StoredArtifact("volumes/a", "tree", 1_000_000, ""),
@@ -310,8 +369,6 @@ def test_two_components_hold_still_at_the_same_time(tmp_path: Path) -> None:
             yield self
 
     run = take(host_at(tmp_path), Source([], {"dump": b"a"}), FakeStore("one"))
-    from restaura.config.schema import Component
-
     run.parts = [*run.parts, Part(Component(name="other"), "fake", Source([], {"dump": b"b"}), Probe())]  # type: ignore[arg-type]
     run.capture()
     run.seal()

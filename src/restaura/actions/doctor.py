@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from restaura import keys
+from restaura import keys, pause
 from restaura.errors import Exit, RestauraError
 from restaura.host import Host
 from restaura.output import Answer, table
@@ -41,6 +41,10 @@ def doctor(host: Host, _options: argparse.Namespace) -> Answer:
             rows.append((f"store {store.name}", error.what, error.fix))
     for component in config.components:
         rows += _component(host, component.name)
+    for plan in config.plans:
+        if plan.pause:
+            missing, warnings = pause.preflight(plan)
+            rows += [(f"pause of plan {plan.name}", what, fix) for what, fix in missing or [("", "; ".join(warnings))]]
     dead = [debt for debt in host.journal.open_debts() if not debt.process.alive]
     rows.append(("journal", f"{len(dead)} acts of dead runs" if dead else "", "restaura recover" if dead else ""))
     cron = _cron_runs()

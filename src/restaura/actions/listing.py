@@ -96,6 +96,8 @@ def show_point(host: Host, options: argparse.Namespace) -> Answer:
             proof = verdict.proof if verdict else "-"
             how = f"{component.state}, {proof}, {component.consistency or '-'}, {size(component.bytes)}"
             how += f", stopped for {component.stop_seconds:.1f} s" if component.stop_seconds else ""
+            if component.pause_seconds:
+                how += f", held still {component.frozen_after:.1f} s into a pause of {component.pause_seconds:.1f} s"
             text.append(f"  {component.name}: {how}")
             text += [
                 f"    {artifact.name}  {size(artifact.bytes)}  sha256 {artifact.sha256}"

@@ -13,13 +13,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from restaura import locks, process
+from restaura import locks, pause, process
 from restaura.errors import Exit, RestauraError
 from restaura.host import Host
 from restaura.journal import Debt
 from restaura.output import Answer
 from restaura.paths import write_atomic
-from restaura.pipeline import shell
 from restaura.process import environment
 from restaura.sources import registry
 from restaura.stores import open_store
@@ -103,7 +102,7 @@ def _take_back(host: Host, debt: Debt) -> None:
         if path.exists():
             raise RestauraError("could not be removed", where=str(path), fix=f"rm -rf {path}")
     elif owner == "pause":
-        shell(debt.data["command"], RESUME_SECONDS, "resume")
+        pause.resume(debt.data["rows"])
     elif owner == "store":
         open_store(host.config.store(name), host).sweep(debt.data)
     elif owner == "swap":

@@ -25,17 +25,16 @@ from restaura.errors import (
     ProtectedError,
     RefusedError,
     RestauraError,
-    SourceError,
     StoreError,
 )
 from restaura.host import Host
 from restaura.journal import Debt
 from restaura.output import Answer, lines, printable, size, table
 from restaura.paths import Paths, private_dir, write_atomic
-from restaura.pipeline import paused
+from restaura.pause import concerned, paused
 from restaura.point import ComponentRecord, new_id
 from restaura.restoring import Built
-from restaura.sources import Source, Target, registry
+from restaura.sources import TIERS, Source, Target, registry
 from restaura.staging import protected
 from restaura.standing import Wanted, choose, held, standing
 from restaura.stores import Store, StoredPoint, open_store
@@ -69,7 +68,8 @@ def restore(host: Host, options: argparse.Namespace) -> Answer:
         names = [f"component:{one.options.name}" for one in choices]
         names += [f"store:{store.name}" for one in choices for store, _ in one.candidates]
         with locks.holding(reader.paths.locks, names, options.wait):
-            return _restore(reader, choices, target, named=bool(options.component))
+            plans = _plans(reader, [one.options.name for one in choices]) if options.pause else []
+            return _restore(reader, choices, target, plans, named=bool(options.component))
 
 
 def _target(options: argparse.Namespace) -> Target:
@@ -141,7 +141,8 @@ def _choose(host: Host, options: argparse.Namespace) -> list[Choice]:
     points = [point for _, found in listed.values() for point in found]
     names = options.component or _all_components(host, points, options.plan)
     wanted = Wanted(options.point or "latest", options.date or "", options.before, options.plan or "")
-    return [_choice(host, name, point, listed) for name, point in _points_for(points, wanted, names)]
+    choices = [_choice(host, name, point, listed) for name, point in _points_for(points, wanted, names)]
+    return sorted(choices, key=lambda one: TIERS.index(registry()[one.kind].tier))
 
 
 def _ordered(stores: Sequence[StoreConfig], first: str | None) -> list[StoreConfig]:
@@ -271,7 +272,13 @@ class Ready:
     source: Source
 
 
-def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool) -> Answer:
+def _plans(host: Host, components: Sequence[str]) -> list[Plan]:
+    """Return the plans whose ingestion writes to these components; none on a machine that was not set up."""
+    there = host.paths.config.exists() or host.paths.keys_of_kit
+    return concerned(host.config, components) if there else []
+
+
+def _restore(host: Host, choices: Sequence[Choice], target: Target, plans: Sequence[Plan], named: bool) -> Answer:
     restore_id = new_id(datetime.now(UTC))
     host.log.context = {"restore": restore_id}
     ready: list[Ready] = []
@@ -284,13 +291,11 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
                 if named or target.paths:
                     raise
                 ready.append(_stage(host, choice, _aside(host, restore_id, choice)))
-        _refuse_busy(ready)
-        plan = next((one for one in host.config.plans if target.kind == "live" and one.name == choices[0].plan), None)
-        kept, trouble = _swap_paused(host, plan, restore_id, ready)
+        kept, judged, trouble = _swap_paused(host, plans if target.kind == "live" else [], restore_id, ready)
     except BaseException:
         _take_back(host, ready)
         raise
-    judged = [_judged(one) for one in ready]
+    judged = [[*found, *_judged(one, live=True)] for one, found in zip(ready, judged, strict=True)]
     failed = [
         f"{one.choice.options.name}: {text}"
         for one, found in zip(ready, judged, strict=True)
@@ -330,12 +335,16 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, named: bool)
     return Answer(data, "\n".join(told), Exit.MISMATCH if failed else Exit.FAILED if trouble else Exit.DONE)
 
 
-def _judged(one: Ready) -> list[checks.Result]:
-    """Run a component's checks. By now it was restored, so who interrupts them must still be told that it was."""
+def _judged(one: Ready, *, live: bool) -> list[checks.Result]:
+    """Run a component's checks: those that ask the `live` system, or those of the data alone.
+
+    By now it was restored, so who interrupts them must still be told that it was.
+    """
+    wanted = tuple(check for check in one.choice.options.checks if check.needs_live == live)
     try:
-        return checks.judge(one.source, one.choice.options, one.built.staged)
+        return checks.judge(one.source, replace(one.choice.options, checks=wanted), one.built.staged)
     except KeyboardInterrupt:
-        return [checks.Result(check.name, "failed", "interrupted") for check in one.choice.options.checks]
+        return [checks.Result(check.name, "failed", "interrupted") for check in wanted]
 
 
 def _compared(built: Built) -> str:
@@ -392,17 +401,18 @@ def _refuse_busy(ready: Sequence[Ready]) -> None:
         )
 
 
-def _swap_paused(host: Host, plan: Plan | None, restore_id: str, ready: Sequence[Ready]) -> tuple[set[str], list[str]]:
-    """Swap while ingestion is paused; return what was kept, and what went wrong once all was swapped."""
-    kept: set[str] | None = None
-    try:
-        with paused(host, plan) if plan else contextlib.nullcontext():
-            kept = _swap_all(host, restore_id, ready)
-    except SourceError as error:
-        if kept is None:
-            raise
-        return kept, [f"restored, but: {error}"]
-    return kept, []
+def _swap_paused(
+    host: Host, plans: Sequence[Plan], restore_id: str, ready: Sequence[Ready]
+) -> tuple[set[str], list[list[checks.Result]], list[str]]:
+    """Swap and look at the data while ingestion is paused: what asks services is for afterwards.
+
+    Returns what was kept, what the checks found, and what went wrong once all was swapped.
+    """
+    with paused(host, plans, limited=False) as pause:
+        _refuse_busy(ready)
+        kept = _swap_all(host, restore_id, ready)
+        judged = [_judged(one, live=False) for one in ready]
+    return kept, judged, [f"restored, but: {one}" for one in pause.problems]
 
 
 def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
@@ -507,16 +517,22 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
     chosen = [(path, one) for path, one in records if wanted and one["id"].startswith(wanted)]
     if not chosen or len({one["id"] for _, one in chosen}) > 1:
         raise NoPointError("no such restore", where=f"undo {options.id}", fix="restaura undo")
-    names = [f"component:{one['component']}" for _, one in chosen]
+    names = [one["component"] for _, one in chosen]
     done = []
     if not options.check:
         recovery.watch(host)
-    with locks.holding(host.paths.locks, names, 0):
+        recovery.pay(host)
+    with locks.holding(host.paths.locks, [f"component:{name}" for name in names], 0):
         if not options.discard:
             _refuse_undo(chosen, kept_records(host))
-        for path, one in reversed(chosen):
-            done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
-    return Answer({"changed": any(done), "id": chosen[0][1]["id"]}, "\n".join(filter(None, done)) or "nothing to do")
+        swaps = options.pause and not (options.discard or options.check)
+        with paused(host, _plans(host, names) if swaps else [], limited=False) as pause:
+            for path, one in reversed(chosen):
+                done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
+    trouble = [f"swapped back, but: {one}" for one in pause.problems]
+    data = {"changed": any(done), "id": chosen[0][1]["id"], "problems": trouble}
+    text = "\n".join([*filter(None, done), *trouble]) or "nothing to do"
+    return Answer(data, text, Exit.FAILED if trouble else Exit.DONE)
 
 
 def _last_live(records: Sequence[tuple[Path, dict[str, Any]]]) -> str:

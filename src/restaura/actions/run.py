@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from restaura import catalogue, locks, schedule
+from restaura import catalogue, locks, pause, schedule
 from restaura.actions import drill as drilling
 from restaura.actions import find_plan, lock_names
 from restaura.actions import prune as pruning
@@ -107,6 +107,7 @@ def _preflight_only(host: Host, plan: Plan) -> Answer:
             problems.append(str(error))
     for part in _parts(host, plan):
         problems += [f"component {part.name}: {part.error}"] if part.error else []
+    problems += [f"{what} (fix: {fix})" if fix else what for what, fix in pause.preflight(plan)[0]]
     text = "\n".join(problems) or f"plan {plan.name} can run"
     return Answer(
         {"changed": not problems, "plan": plan.name, "problems": problems}, text, Exit.FAILED if problems else Exit.DONE
@@ -124,6 +125,7 @@ def _run(host: Host, plan: Plan, options: argparse.Namespace) -> Answer:
         point_id = new_id(now)
         host.log.context["point"] = point_id
         host.log.event("phase", phase="preflight")
+        pause.check(host, plan)
         sinks, parts = _sinks(host, plan), _parts(host, plan)
         depth: Depth = "content" if options.drill or plan.drill != "never" else plan.fingerprint
         _prepare(host, parts, depth)
@@ -283,6 +285,7 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
                     "consistency": record.consistency if record else None,
                     "bytes": record.bytes if record else 0,
                     "seconds": record.seconds if record else part.seconds,
+                    "frozen_after": record.frozen_after if record else round(part.frozen_after, 3),
                     "pause_seconds": record.pause_seconds if record else 0,
                     "stop_seconds": record.stop_seconds if record else round(part.stop_seconds, 3),
                     "error": error,
@@ -309,6 +312,9 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
     text += sorted(
         {f"{one['component']}: {note}" for one in data for note in one["notes"] if one["state"] != "complete"}
     )
+    if take.pause.seconds:
+        still = ", ".join(f"{part.name} {part.frozen_after:.1f} s" for part in take.parts if part.frozen_at)
+        text.append(f"ingestion was paused for {take.pause.seconds:.1f} s; held still after: {still or 'none'}")
     text += [f"{part.name}: stopped for {part.stop_seconds:.1f} s" for part in take.parts if part.stop_seconds]
     text += [f"{part.name}: {note}" for part in take.parts if part.held for note in part.held.notes]
     suspect = sorted({one["component"] for one in data if one["state"] == "suspect"})
@@ -319,6 +325,7 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
         "plan": plan.name,
         "point": point_id if sealed else None,
         "components": data,
+        "pause_seconds": round(take.pause.seconds, 3),
         "problems": problems,
     }
     return Answer(answer, "\n".join(text), code)

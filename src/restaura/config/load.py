@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from restaura.config.schema import NAME, NAME_RULE, Check, Component, Config, Plan, Settings, Store
+from restaura.config.schema import NAME, NAME_RULE, Component, Config, Plan, Settings, Store
 from restaura.errors import ConfigError
 from restaura.schedule import cron_fields
 from restaura.sources import SourceKind, registry
@@ -97,9 +97,18 @@ def plain(value: Any) -> Any:
 
 
 def secrets_of(item: Any) -> dict[str, str]:
-    """Return the secrets that a settings object holds, by field name."""
-    fields = [one.name for one in dataclasses.fields(item) if one.metadata.get("secret")]
-    return {name: getattr(item, name) for name in fields if getattr(item, name) is not None}
+    """Return the secrets that a settings object holds, by field name: `password`, or `pause.steps.0.http.headers`."""
+    found: dict[str, str] = {}
+    for one in dataclasses.fields(item):
+        value = getattr(item, one.name)
+        if one.metadata.get("secret"):
+            found |= {} if value is None else {one.name: value}
+        elif dataclasses.is_dataclass(value):
+            found |= {f"{one.name}.{name}": secret for name, secret in secrets_of(value).items()}
+        elif isinstance(value, tuple):
+            inner = [(n, secrets_of(part)) for n, part in enumerate(value) if dataclasses.is_dataclass(part)]
+            found |= {f"{one.name}.{n}.{name}": secret for n, part in inner for name, secret in part.items()}
+    return found
 
 
 def _unknown(data: Mapping[str, Any], known: Iterable[str], prefix: str, mistakes: list[str]) -> None:
@@ -143,7 +152,7 @@ def _object(kind: type[T], data: Any, where: str, mistakes: list[str]) -> T | No
     if len(mistakes) > before:
         return None
     item = kind(**values)
-    if isinstance(item, Check):
+    if hasattr(item, "mistakes"):
         mistakes += [f"{where}: {wrong}" for wrong in item.mistakes()]
     return item
 

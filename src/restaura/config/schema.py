@@ -7,6 +7,7 @@ Role specs, role READMEs, the configuration reference and the JSON Schema are ge
 """
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -234,13 +235,157 @@ class Retention:
     floor: int = setting("Never keep fewer good points than this, whatever the other rules say.", default=2, minimum=1)
 
 
-@dataclass(frozen=True)
-class Pause:
-    """How ingestion is held while components freeze. What is paused is resumed also after SIGKILL or a reboot."""
+UNIT = r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)"
+HEADERS = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*(\r?\n|$))+"
 
-    command: str = setting("Shell command that pauses ingestion.", example="systemctl stop ingest.service")
-    resume: str = setting("Shell command that resumes it; may run twice.", example="systemctl start ingest.service")
-    limit: int = setting("Seconds after which ingestion is resumed and the run fails.", default=300, minimum=1)
+
+@dataclass(frozen=True)
+class HttpCall:
+    """One request, and what must be answered."""
+
+    url: str = setting(
+        "Where to ask; redirects are not followed.",
+        example="http://127.0.0.1:8080/ingestion/pause",
+        pattern=r"https?://[^\s/@]+(/\S*)?",
+    )
+    method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = setting("Method of the request.", default="POST")
+    body: str = setting("JSON text that is sent.", default="", example='{"is_paused": true}')
+    status: int = setting("Status that the answer must have; 0 is any from 200 to 299.", default=0, minimum=0)
+
+    def mistakes(self) -> list[str]:
+        """Say what is wrong with the call as a whole."""
+        try:
+            json.loads(self.body or "null")
+        except (ValueError, RecursionError) as error:
+            return [f"body is no JSON: {error}"]
+        return []
+
+
+@dataclass(frozen=True)
+class HttpPause:
+    """A service that is asked to pause, and to go on."""
+
+    pause: HttpCall = setting("What pauses it. When the service cannot be reached, the run fails.")
+    resume: HttpCall = setting(
+        "What lets it go on; it may be sent twice. It is sent again for 30 seconds, and by `restaura recover`."
+    )
+    headers: str | None = setting(
+        "Headers of both requests, one a line: `Authorization: Bearer …`.", default=None, secret=True, pattern=HEADERS
+    )
+    ca_file: str = setting(
+        "Certificate (PEM) of the authority that signed the service's, when the system does not know it.",
+        default="",
+        pattern=r"(|/.*)",
+    )
+
+
+@dataclass(frozen=True)
+class ContainersPause:
+    """Containers that ingest: those with one of the names, and those that have all of the labels."""
+
+    names: tuple[str, ...] = setting(
+        "Names of containers. One that is not there fails the run.",
+        default=(),
+        pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+        example=["etl-worker-1"],
+    )
+    labels: tuple[str, ...] = setting(
+        "Labels that a container must have, all of them, each `KEY` or `KEY=VALUE`.",
+        default=(),
+        pattern=r"[^=\s]+(=.*)?",
+        example=["com.docker.compose.project=etl"],
+    )
+    hold: Literal["stop", "pause"] = setting(
+        "`stop` lets them end what they are at, dependents first; `pause` freezes them in an instant, and what they "
+        "are at stays half done until they go on.",
+        default="stop",
+    )
+
+    def mistakes(self) -> list[str]:
+        """Say what is wrong with the choice as a whole."""
+        return [] if self.names or self.labels else ["must have `names` or `labels`"]
+
+
+@dataclass(frozen=True)
+class PauseStep:
+    """One thing that is paused. It has exactly one of `command`, `units`, `containers` and `http`."""
+
+    command: str = setting(
+        "Shell command (`/bin/sh -c`) that pauses ingestion, and ends once it is paused.",
+        default="",
+        example="airflow dags pause ingest",
+    )
+    resume: str = setting(
+        "Shell command that resumes what `command` paused; it may run twice.",
+        default="",
+        example="airflow dags unpause ingest",
+    )
+    units: tuple[str, ...] = setting(
+        "systemd units that are stopped. Only those that ran are started again, with what depends on them.",
+        default=(),
+        example=["ingest.timer", "ingest.service"],
+        pattern=UNIT,
+    )
+    containers: ContainersPause | None = setting(
+        "Containers that are stopped or paused. Only those that ran go on, in the order of their Compose projects.",
+        default=None,
+    )
+    http: HttpPause | None = setting("A service that is asked to pause.", default=None)
+    only_if: str = setting(
+        "Shell command. When its exit code is not 0, ingestion does not run, so it is neither paused nor resumed.",
+        default="",
+        example="systemctl is-active --quiet airflow-scheduler",
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which of its kinds the step is."""
+        return self.kinds()[0]
+
+    def kinds(self) -> list[str]:
+        """Return the kinds that were given; one, in a configuration without mistakes."""
+        return [one for one in ("command", "units", "containers", "http") if getattr(self, one)]
+
+    def mistakes(self) -> list[str]:
+        """Say what is wrong with the step as a whole."""
+        found = []
+        if len(self.kinds()) != 1:
+            given = " and ".join(self.kinds()) or "none"
+            found.append(f"must have exactly one of command, units, containers and http; it has {given}")
+        if bool(self.command) != bool(self.resume):
+            found.append("`command` and `resume` belong together")
+        return found
+
+
+@dataclass(frozen=True)
+class Pause(PauseStep):
+    """How ingestion is held while components take their instant. It is resumed also after SIGKILL or a reboot.
+
+    It is one step itself, or has several in `steps`.
+    """
+
+    steps: tuple[PauseStep, ...] = setting(
+        "Several things that are paused one after the other, and resumed in reverse order, in place of the one above.",
+        default=(),
+    )
+    limit: int = setting(
+        "Seconds after which ingestion is resumed, whatever is still waited for. Components that do not hold still by "
+        "then fail, and with them the run.",
+        default=300,
+        minimum=1,
+    )
+
+    @property
+    def all_steps(self) -> dict[str, PauseStep]:
+        """The steps in their order, by the place where each was declared below the plan."""
+        return {f"pause.steps.{n}": one for n, one in enumerate(self.steps)} or {"pause": self}
+
+    def mistakes(self) -> list[str]:
+        """Say what is wrong with the pause as a whole."""
+        if not self.steps:
+            return super().mistakes()
+        beside = [*self.kinds(), *(one for one in ("resume", "only_if") if getattr(self, one))]
+        return [f"{', '.join(beside)} stands beside `steps`: make it one of them"] if beside else []
 
 
 SCHEDULE = (
@@ -282,7 +427,11 @@ class Plan:
         default="daily",
         pattern=SCHEDULE,
     )
-    pause: Pause | None = setting("How ingestion is held while components freeze.", default=None)
+    pause: Pause | None = setting(
+        "How ingestion is held while components take their instant: by a command, systemd units, containers or an HTTP "
+        "call. It is held during a restore and an undo of these components too.",
+        default=None,
+    )
     freeze_timeout: int = setting("Seconds a component may hold still; beyond it fails.", default=3600, minimum=1)
     stop_limit: int = setting(
         "Seconds that services or containers may be stopped for a copy (`stops`); beyond it they are started again at "

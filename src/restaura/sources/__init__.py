@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from restaura.hold import Hold
 from restaura.point import ComponentRecord, Consistency, Depth, Fingerprint
@@ -56,6 +56,8 @@ class Tree:
     A small tree may be `expanded`: a dated store keeps its files as plain files in that folder of the component (`""`:
     the component's own), at their paths below `top` (a directory relative to `base`, `""`: `base` itself). Where names
     or their number do not allow it, the tree is one archive all the same, and a note of the component says why.
+
+    A `gzip` tree is NAME.tar.gz in a dated store, which any system unpacks, however the store compresses.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Tree:
     held: bool = False
     expanded: str | None = None
     top: str = ""
+    gzip: bool = False
 
 
 Artifact = Stream | Tree
@@ -232,11 +235,17 @@ class Source(Protocol):
         """Finish or undo what a dead process left half done: `act` and `data` are what it journaled. Idempotent."""
 
 
+# What servers store in; servers of data; what asks these; programs and their settings, which are started last.
+Tier = Literal["volumes", "databases", "services", "files"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+
 @dataclass(frozen=True)
 class SourceKind:
     """One kind of source: its name, its options, its class, and the packages it needs on a host.
 
-    `files` says that `RESTAURA_TARGET` is a file tree, in which checks can look at files.
+    `files` says that `RESTAURA_TARGET` is a file tree, in which checks can look at files. `tier` is its place in the
+    order in which components change places in a restore: those before do not need it, those after may.
     """
 
     name: str
@@ -244,6 +253,7 @@ class SourceKind:
     source: type[Source]
     packages: tuple[str, ...] = ()
     files: bool = True
+    tier: Tier = "databases"
 
 
 @cache

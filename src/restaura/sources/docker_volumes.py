@@ -432,4 +432,6 @@ def _in_container(pid: int, containers: Sequence[Container]) -> bool:
     return any(one.id in groups for one in containers)
 
 
-SOURCE = SourceKind("docker_volumes", DockerVolumesComponent, DockerVolumes, packages=("python3-docker",))
+SOURCE = SourceKind(
+    "docker_volumes", DockerVolumesComponent, DockerVolumes, packages=("python3-docker",), tier="volumes"
+)

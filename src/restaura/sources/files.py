@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from restaura import exchange, locks, mounts, sqlite, staging, still, trees, units
-from restaura.config.schema import Component, setting
+from restaura.config.schema import UNIT, Component, setting
 from restaura.engines import open_databases
 from restaura.errors import MismatchError, RefusedError, SourceError
 from restaura.hold import Hold
@@ -34,7 +34,6 @@ from restaura.trees.patterns import check_pattern
 ROOT = Path("/")
 OWNER = "source:files"
 LOCK_LIMITS = 4  # so many times its limit may the stops of others last before ours
-UNIT = r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|path|target)"
 
 # What ties a system to one machine: never made live unless asked for by its exact path.
 MACHINE = trees.Selection(
@@ -505,4 +504,4 @@ def _stopped(record: Mapping[str, Any]) -> Iterator[None]:
         units.start(ran)
 
 
-SOURCE = SourceKind("files", FilesComponent, Files)
+SOURCE = SourceKind("files", FilesComponent, Files, tier="files")

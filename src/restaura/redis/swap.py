@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The swap of a restored RDB: the live server copies it from a second one, as a replica does, after its own was kept.
+
+Everything lies in one directory: `dump.rdb` is what is restored, `before.rdb` what was live, `after.rdb` what was live
+when it was undone, `state.json` how far it came. A server that is a replica of nobody refuses writes and keeps its
+data: so nothing that was acknowledged is missing from what is kept.
+"""
+
+import contextlib
+import json
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from restaura.errors import RefusedError, SourceError
+from restaura.paths import sync_dir, write_atomic
+from restaura.redis import scratch as scratches
+from restaura.redis import server as servers
+from restaura.redis.capture import check_whole
+from restaura.redis.scratch import RDB, Needs, Scratch
+from restaura.redis.server import Server, session
+
+BEFORE, AFTER, STATE = "before.rdb", "after.rdb", "state.json"
+USERS_BEFORE = "users.before"
+SAVE_SECONDS = 3600
+SYNC_SECONDS = 3600
+CONNECT_SECONDS = 60
+# A master that never answers: nothing listens on tcpmux's port.
+NOBODY = ("127.0.0.1", "1")
+# What a replica must not do while it is one: let clients write, drop its data before it has the new, ask for TLS.
+_HOLDING = {"replica-read-only": "yes", "replica-serve-stale-data": "yes", "repl-diskless-load": "disabled"}
+_OURS = (*_HOLDING, "masterauth", "masteruser", "tls-replication")
+_PORTS = range(20_000, 32_000)
+
+
+def swap(record: Mapping[str, Any]) -> None:
+    """Make the live server hold what was restored. Idempotent; what was live is kept before anything is replaced."""
+    folder, phase = Path(record["directory"]), _phase(record)
+    if phase in ("", "holding"):
+        _hold(record, "holding")
+        _save(record, folder / BEFORE)
+        _note(record, "replacing")
+    if phase != "live":
+        _replace(record, folder / RDB, Needs(**record["needs"]))
+        _let_go(record)
+        _apply_users(record, record["users"])
+        _note(record, "live")
+
+
+def undo(record: Mapping[str, Any]) -> None:
+    """Make the live server hold what it held before. Idempotent, also over a swap that was cut off anywhere."""
+    folder, phase = Path(record["directory"]), _phase(record)
+    if phase in ("", "undone"):
+        return
+    if phase == "holding":
+        # Nothing was replaced yet.
+        _let_go(record)
+    else:
+        if phase in ("live", "undo holding"):
+            _hold(record, "undo holding")
+            _save(record, folder / AFTER)
+            _note(record, "undo replacing")
+        elif phase == "replacing":
+            _hold(record, "replacing")
+        _replace(record, folder / BEFORE, Needs(**{**record["needs"], "memory": 0}))
+        _let_go(record)
+        _apply_users(record, json.loads((folder / USERS_BEFORE).read_text()), gone=record["users"])
+    _note(record, "undone")
+
+
+def discard(record: Mapping[str, Any]) -> None:
+    """Delete the kept copies: what is live is in the server. Idempotent."""
+    _clear(record)
+    shutil.rmtree(record["directory"], ignore_errors=True)
+
+
+def take_back(data: Mapping[str, Any]) -> None:
+    """Delete what was staged, unless a swap has begun with it, whose own record says what to do."""
+    if _phase(data) in ("", "undone"):
+        _clear(data)
+        shutil.rmtree(data["directory"], ignore_errors=True)
+
+
+def clients(client: Any) -> list[str]:
+    """Name the clients of a server but for ourselves, its replicas and its master."""
+    others = [one for one in client.client_list() if not set(one["flags"]) & set("SM") and one["name"] != "restaura"]
+    return [f"client {one['addr']}" + (f" ({one['name']})" if one["name"] else "") for one in others]
+
+
+def watched(client: Any) -> bool:
+    """Whether a Sentinel watches the server: it would make another one the master."""
+    return any(str(one.get("name", "")).startswith("sentinel-") for one in client.client_list())
+
+
+def _phase(record: Mapping[str, Any]) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return str(json.loads((Path(record["directory"]) / STATE).read_text())["phase"])
+    return ""
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = json.loads((Path(record["directory"]) / STATE).read_text())["settings"]
+    return found
+
+
+def _note(record: Mapping[str, Any], phase: str) -> None:
+    _write_state(record, phase, _settings(record))
+
+
+def _write_state(record: Mapping[str, Any], phase: str, settings: dict[str, str]) -> None:
+    """Record durably how far it came; the settings may hold a password, so that root alone reads them."""
+    write_atomic(Path(record["directory"]) / STATE, json.dumps({"phase": phase, "settings": settings}).encode())
+
+
+def _hold(record: Mapping[str, Any], phase: str) -> None:
+    """Make the live server refuse writes, what was set on it written down first, and end its clients if they may be."""
+    live, folder = Server.from_json(record["server"]), Path(record["directory"])
+    again = _phase(record) == phase
+    with session(live) as client:
+        role = client.info("replication")
+        if role["role"] != "master" and not again:
+            what = f"it is a replica of {role['master_host']}:{role['master_port']}"
+            raise RefusedError(what, where=live.where, fix="restore its master instead")
+        if (held := clients(client)) and not record["terminate"] and not again:
+            what = f"the live data is in use: {'; '.join(held[:5])}"
+            raise RefusedError(what, where=live.where, fix="stop what uses it, or set terminate_clients")
+        if not again:
+            there = servers.config_of(client.config_get("*"))
+            if phase == "holding":
+                users = servers.lines_of(client.execute_command("ACL", "LIST"))
+                write_atomic(folder / USERS_BEFORE, json.dumps(users).encode())
+            _write_state(record, phase, {name: there[name] for name in _OURS if name in there})
+        for name, value in _HOLDING.items():
+            client.config_set(name, value)
+        client.execute_command("REPLICAOF", *NOBODY)
+        if record["terminate"]:
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+def _let_go(record: Mapping[str, Any]) -> None:
+    """Make the live server a master again, with the settings that it had; wait until its append-only file is whole."""
+    live = Server.from_json(record["server"])
+    with session(live) as client:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        for name, value in _settings(record).items():
+            client.config_set(name, value)
+        servers.await_idle(client, live, SAVE_SECONDS)
+        told = client.info("persistence")
+        if told["aof_enabled"] and (told["aof_last_bgrewrite_status"], told["aof_last_write_status"]) != ("ok", "ok"):
+            fix = "free space on its disk, then: redis-cli BGREWRITEAOF"
+            raise SourceError("could not write its append-only file", where=live.where, fix=fix)
+
+
+def _save(record: Mapping[str, Any], to: Path) -> None:
+    """Keep what the live server holds now; it takes no writes, so the moment does not matter."""
+    live = Server.from_json(record["server"])
+    part = to.with_suffix(".part")
+    with session(live) as client:
+        servers.await_idle(client, live, SAVE_SECONDS)
+        told = client.info()
+        files = servers.files_of(live, told)
+        if files is not None:
+            client.execute_command("BGSAVE")
+            servers.await_idle(client, live, SAVE_SECONDS)
+            if client.info("persistence")["rdb_last_bgsave_status"] != "ok":
+                fix = "free space on the disk of its `dir`, look at its log, then: redis-cli BGSAVE"
+                raise SourceError("its data could not be saved, so it is not replaced", where=live.where, fix=fix)
+            config = servers.config_of(client.config_get("*"))
+            part.unlink(missing_ok=True)
+            servers.append(live, files, f"{config['dir'].rstrip('/')}/{config['dbfilename']}", part)
+        else:
+            with contextlib.closing(servers.start_transfer(live, part)) as running:
+                servers.end_transfer(live, running, SAVE_SECONDS)
+    check_whole(part, live.where)
+    part.replace(to)
+    sync_dir(to.parent)
+
+
+def _replace(record: Mapping[str, Any], rdb: Path, needs: Needs) -> None:
+    """Have the live server copy `rdb` from a second server, which is there for no longer than that."""
+    live = Server.from_json(record["server"])
+    _clear(record)
+    password = secrets.token_hex(32)
+    second = Scratch(live, Path(record["scratch"]))
+    address = _address(live)
+    try:
+        port = _start(second, rdb, needs, address, password)
+        with session(live) as client, second.session(password) as other:
+            if _version(client.info("server")) < _version(other.info("server")):
+                what = "the program on the disk is newer than the server that runs"
+                raise SourceError(what, where=live.where, fix="restart it, and restore then")
+            for name, value in (("masteruser", ""), ("masterauth", password)):
+                client.config_set(name, value)
+            if "tls-replication" in _settings(record):
+                client.config_set("tls-replication", "no")
+            client.execute_command("REPLICAOF", address, port)
+            _await_copy(client, live, f"{address}:{port}")
+            there = servers.keyspace_of(other.info("keyspace"))
+            here = servers.keyspace_of(client.info("keyspace"))
+            if {name: one[0] - one[1] for name, one in there.items()} != {
+                name: one[0] - one[1] for name, one in here.items()
+            }:
+                raise SourceError(f"holds {here}, not {there}", where=live.where, fix="restaura undo latest")
+    finally:
+        second.stop()
+
+
+def _start(second: Scratch, rdb: Path, needs: Needs, address: str, password: str) -> int:
+    """Start the second server on a port that is free; return the port."""
+    for attempt in range(5):
+        port = secrets.choice(_PORTS)
+        try:
+            second.start(rdb, needs, serves=(address, port, password))
+            return port
+        except SourceError as error:
+            if "Address already in use" not in error.what or attempt == 4:
+                raise
+            second.stop()
+    raise SourceError("found no free port", where=second.where)
+
+
+def _address(live: Server) -> str:
+    """Return the address of this host at which the live server can reach us; RefusedError where that would be in clear.
+
+    A container's second server shares its network.
+    """
+    if live.container or live.local:
+        return "127.0.0.1"
+    if live.tls:
+        raise RefusedError(
+            "its data would cross the network in the clear: a server over TLS is restored on its own host",
+            where=live.where,
+            fix="run restaura there, or: restaura restore --to dir:PATH",
+        )
+    with contextlib.closing(socket.create_connection((live.host, live.port), CONNECT_SECONDS)) as connection:
+        return str(connection.getsockname()[0])
+
+
+def _await_copy(client: Any, live: Server, master: str) -> None:
+    begun = seen = time.monotonic()
+    while True:
+        told, now = client.info("replication"), time.monotonic()
+        if told["master_link_status"] == "up" and not told["master_sync_in_progress"]:
+            return
+        seen = now if told["master_sync_in_progress"] else seen
+        if now - seen > CONNECT_SECONDS or now - begun > SYNC_SECONDS:
+            fix = "look at its log; a server on another host must reach this one: restore on that host instead"
+            raise SourceError(f"did not copy the restored data from {master}", where=live.where, fix=fix)
+        time.sleep(servers.POLL_SECONDS)
+
+
+def _apply_users(record: Mapping[str, Any], wanted: Sequence[str], gone: Sequence[str] = ()) -> None:
+    """Give the users of `wanted` (lines of ACL LIST) their rules, but for the one we are; delete those only in `gone`.
+
+    Users that neither names stay as they are.
+    """
+    live = Server.from_json(record["server"])
+    if not wanted and not gone:
+        return
+    own = live.user or "default"
+    rules = {line.split(" ")[1]: line.split(" ")[2:] for line in wanted}
+    with session(live) as client:
+        listed = servers.lines_of(client.execute_command("ACL", "LIST"))
+        there = {line.split(" ")[1]: line.split(" ")[2:] for line in listed}
+        changed = [name for name, one in rules.items() if name != own and there.get(name) != one]
+        for name in changed:
+            client.execute_command("ACL", "SETUSER", name, "reset", *rules[name])
+        dropped = {line.split(" ")[1] for line in gone} - rules.keys() - {own, "default"}
+        for name in sorted(dropped & there.keys()):
+            client.execute_command("ACL", "DELUSER", name)
+        if (changed or dropped) and servers.config_of(client.config_get("aclfile")).get("aclfile"):
+            client.execute_command("ACL", "SAVE")
+
+
+def _version(told: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(one) for one in str(told["redis_version"]).split(".")[:2])
+
+
+def _clear(record: Mapping[str, Any]) -> None:
+    """Remove a second server that a dead process left."""
+    scratches.remove(Server.from_json(record["server"]), Path(record["scratch"]))

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real Redis servers for tests: started by the program of Debian's package, seeded and read by redis-cli alone."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from restaura.config.schema import Config, Settings
+from restaura.host import Host
+from restaura.paths import Paths
+from restaura.sources.redis import Redis, RedisComponent
+
+FUNCTION = "#!lua name=shop\nredis.register_function('total', function(keys, args) return 42 end)"
+LATER = int(time.time()) + 40_000_000
+
+
+def run(*argv: str, stdin: str = "", check: bool = True) -> str:
+    """Run a program and return what it says."""
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, env=env, timeout=120)
+    assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout + ("" if check else done.stderr)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
+
+
+class Server:
+    """A server of this host as the account redis, with its data in `folder`; `settings` are lines of its redis.conf."""
+
+    def __init__(self, folder: Path, port: int, settings: Sequence[str] = (), password: str = "") -> None:
+        self.folder, self.port, self.settings, self.password = folder, port, list(settings), password
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        self.folder.mkdir(exist_ok=True)
+        config = self.folder / "redis.conf"
+        lines = [f"dir {self.folder}", f"port {self.port}", f"unixsocket {self.folder}/s", "bind 127.0.0.1", 'save ""']
+        lines += [f"logfile {self.folder}/log", *self.settings]
+        lines += [f"requirepass {self.password}"] if self.password else []
+        if not config.exists():
+            config.write_text("\n".join(lines) + "\n")
+        run("chown", "-R", "redis:redis", str(self.folder))
+        argv = ["setpriv", "--reuid=redis", "--regid=redis", "--init-groups", "redis-server", str(config)]
+        self.process = subprocess.Popen(argv, cwd="/")
+        wait_until(lambda: self.cli("PING", check=False) == "PONG")
+        wait_until(lambda: "loading:0" in self.cli("INFO", "persistence"))
+        return self
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self.process is not None:
+            (self.process.kill if kill else self.process.terminate)()
+            self.process.wait(60)
+            self.process = None
+
+    def cli(self, *words: str, database: int = 0, stdin: str = "", check: bool = True, user: str = "") -> str:
+        login = ["--user", user] if user else []
+        env = {"PATH": "/usr/bin:/bin", **({"REDISCLI_AUTH": self.password} if self.password else {})}
+        argv = ["redis-cli", "-s", f"{self.folder}/s", "-n", str(database), *login, *words]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace", check=False, env=env)
+        said = done.stdout.strip()
+        if check:
+            wrong = [one for one in said.splitlines() if one.startswith(("ERR", "NOPERM", "WRONGTYPE", "NOAUTH"))]
+            assert done.returncode == 0 and not wrong, f"{words}: {said}{done.stderr}"
+        return said
+
+    def seed(self) -> None:
+        """Fill three databases with every type, times of expiry, functions and users."""
+        lines = [
+            *("SET plain value", 'SET "sp ace\\x00\\xff" "\\x00\\x01bin"', "SET number 12345", "INCR counter"),
+            f"SET session:1 token EXAT {LATER}",
+            f"SET session:2 token PXAT {LATER}123",
+            *("RPUSH list a b c a", "SADD set one two three", "SADD ints 1 2 3", "ZADD scores 1.5 a -inf b 0.1 c"),
+            *("HSET hash f1 v1 f2 v2", "PFADD hll a b c", "SETBIT bits 77 1", "GEOADD geo 13.4 52.5 berlin"),
+            *("XADD stream 1-1 f v g w", "XADD stream 2-1 f v2", "XADD stream 3-1 f v3", "XDEL stream 2-1"),
+            *("XGROUP CREATE stream workers 0", "XREADGROUP GROUP workers ana COUNT 1 STREAMS stream >"),
+            "XGROUP CREATE empty readers $ MKSTREAM",
+            *(f"RPUSH long {' '.join(f'item{number}' for number in range(300))}",),
+            *(f"HSET wide {' '.join(f'f{number} v{number}' for number in range(300))}",),
+            *(f"SADD many {' '.join(f'm{number}' for number in range(700))}",),
+            *("SELECT 3", "SET other 1", "SELECT 15", "SET last 1"),
+        ]
+        self.cli(stdin="\n".join(lines))
+        self.cli("FUNCTION", "LOAD", "REPLACE", FUNCTION)
+        self.cli("ACL", "SETUSER", "shop", "on", ">shop-Pw-1", "~shop:*", "&*", "+@read", "(~cache:* +set)")
+
+    def content(self, *, expiring: bool = True) -> dict[str, Any]:
+        """Return all that redis-cli shows of every key, in an order of its own."""
+        found: dict[str, Any] = {"functions": self.cli("FUNCTION", "LIST", "WITHCODE")}
+        found["users"] = sorted(self.cli("ACL", "LIST").splitlines())
+        reads = {
+            "string": ("GET",),
+            "list": ("LRANGE", "0", "-1"),
+            "set": ("SMEMBERS",),
+            "zset": ("ZRANGE", "0", "-1", "WITHSCORES"),
+            "hash": ("HGETALL",),
+            "stream": ("XRANGE", "-", "+"),
+        }
+        for database in range(16):
+            for key in sorted(json.loads(self.cli("--json", "KEYS", "*", database=database) or "[]")):
+                given = key.encode().decode("unicode_escape") if "\\x" in key else key
+                kind = self.cli("TYPE", given, database=database) if "\0" not in given else "?"
+                if kind == "?":
+                    found[f"{database} {key}"] = "binary"
+                    continue
+                verb, *rest = reads[kind]
+                value: Any = self.cli(verb, given, *rest, database=database)
+                if kind in ("set", "hash"):
+                    lines = value.splitlines()
+                    value = sorted(lines) if kind == "set" else sorted(zip(lines[::2], lines[1::2], strict=True))
+                if kind == "stream":
+                    groups = self.cli("XINFO", "STREAM", given, "FULL", database=database).splitlines()
+                    value = [value, [one for one in groups if "-time" not in one and not one.strip().isdigit()]]
+                found[f"{database} {key}"] = [kind, value, self.cli("PEXPIRETIME", given, database=database)]
+        return found
+
+
+@contextmanager
+def scratch_root(root: str = "/var/tmp/rds") -> Iterator[Path]:
+    """Make a root for a host whose paths are short enough for sockets."""
+    run("rm", "-rf", root)
+    Path(root).mkdir(mode=0o711)
+    yield Path(root)
+    run("rm", "-rf", root)
+
+
+def make_host(root: Path) -> Host:
+    return Host(Paths(root), Config(Settings(host="web1", reserve_bytes=1_000_000)))
+
+
+def source(host: Host, server: Server | None = None, password: str | None = None, **options: Any) -> Redis:
+    """Return the source for a server."""
+    if server is not None:
+        options.setdefault("port", server.port)
+        password = server.password if password is None else password
+    component = RedisComponent(name="cache", **options)
+    secret = host.paths.keys / "components.cache.password"
+    secret.unlink(missing_ok=True)
+    if password:
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(password)
+    return Redis(component, host)

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Grafana's HTTP API gives and takes: everything of one organisation that a person set up, but for users.
+
+grafana.com/docs/grafana/latest/developers/http_api/ has every path here. The API never gives the secrets of data
+sources, and those of contact points only to an organisation's admin. Documents are kept as they are sent back; what the
+server makes up itself (ids, times, versions) is left out where that can be.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from restaura.errors import SourceError
+from restaura.paths import private_dir, write_atomic
+from restaura.point import safe_name
+from restaura.web import AnswerError, Service
+
+# In the order in which they are put back: each needs those before it.
+KINDS = (
+    "datasources",
+    "folders",
+    "library-elements",
+    "dashboards",
+    "templates",
+    "mute-timings",
+    "contact-points",
+    "policies",
+    "alert-rules",
+)
+# What is exported besides: the interval of each group of alert rules.
+DOCUMENTS = (*KINDS, "rule-groups")
+DASHBOARDS = "dashboards"
+ALERTING = "/api/v1/provisioning"
+PAGE, MOST_PAGES = 500, 400
+_THREADS = 4
+_MADE_UP = ("id", "orgId", "orgID", "updated", "provenance", "readOnly", "typeLogoUrl", "typeName", "accessControl")
+_REDACTED = "[REDACTED]"
+_FIX = "give the component a token (or user) with the role Admin"
+
+Document = dict[str, Any]
+
+
+def login(url: str, token: Path | None, user: str, password: Path | None, ca_file: str, org: int) -> Service:
+    """Return the API with its credentials, which are read from files; SourceError when they cannot be read."""
+    headers = {"X-Disable-Provenance": "true", "Accept": "application/json"}
+    if org:
+        headers["X-Grafana-Org-Id"] = str(org)
+    try:
+        if token:
+            headers["Authorization"] = f"Bearer {token.read_text().strip()}"
+        elif password:
+            pair = f"{user}:{password.read_text().strip()}".encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=str(error.filename)) from error
+    return Service(url, headers, ca_file, fix=f"see whether it answers: curl {url}/api/health")
+
+
+@dataclass
+class Export:
+    """The documents of one organisation, by kind and key, as files below `folder`."""
+
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+
+    def read(self, kind: str) -> dict[str, Document]:
+        """Return the documents of a kind by their keys; none where the kind was not exported."""
+        if kind == DASHBOARDS:
+            return {key: {"dashboard": self.dashboard(key), "folderUid": where} for key, where in self.places().items()}
+        path = self.folder / f"{kind}.json"
+        if not path.exists():
+            return {}
+        told = json.loads(path.read_bytes())
+        return {key_of(kind, one): one for one in (told if isinstance(told, list) else [told])}
+
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of a kind's documents."""
+        return list(self.places() if kind == DASHBOARDS else self.read(kind))
+
+    def places(self) -> dict[str, str]:
+        """Return the uid of every dashboard, and of the folder that it is in (empty: none)."""
+        path = self.folder / "dashboard-folders.json"
+        found: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+        return found
+
+    def dashboard(self, uid: str) -> Document:
+        """Return the model of a dashboard."""
+        found: Document = json.loads((self.folder / DASHBOARDS / f"{safe_name(uid)}.json").read_bytes())
+        return found
+
+    def write(self, kind: str, documents: Any) -> None:
+        """Keep the documents of a kind."""
+        write_atomic(self.folder / f"{kind}.json", to_json(documents))
+
+
+def key_of(kind: str, document: Document) -> str:
+    """Return what names a document among those of its kind."""
+    if kind == "policies":
+        return "tree"
+    if kind == "rule-groups":
+        return f"{document['folderUid']}/{document['title']}"
+    return str(document["name"] if kind in ("templates", "mute-timings") else document["uid"])
+
+
+def to_json(value: Any) -> bytes:
+    """Return JSON whose bytes say only what it holds."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+# -- reading --------------------
+
+
+def health(service: Service) -> str:
+    """Return the version of a Grafana that answers (empty where it hides that); SourceError when it is not well."""
+    told = service.json("GET", "/api/health")
+    if not isinstance(told, dict) or told.get("database") != "ok":
+        raise SourceError("is not well: its database is not ok", where=f"{service.url}/api/health")
+    return str(told.get("version") or "")
+
+
+def organisation(service: Service) -> int:
+    """Return the id of the organisation that the credentials are for; SourceError when they are not taken."""
+    try:
+        return int(service.json("GET", "/api/org")["id"])
+    except AnswerError as error:
+        if error.status in (401, 403):
+            raise SourceError("the token or password is not taken", where=service.url, fix=_FIX) from error
+        raise
+    except (TypeError, KeyError, ValueError) as error:
+        raise SourceError("is not Grafana's API", where=f"{service.url}/api/org") from error
+
+
+def export(service: Service, folder: Path) -> Export:
+    """Write everything of an organisation to files below `folder`."""
+    made = Export(folder)
+    private_dir(folder / DASHBOARDS)
+    made.write("datasources", [_clean(one) for one in _list(service, "/api/datasources")])
+    made.write("folders", list(_folders(service)))
+    elements = _pages(service, "/api/library-elements", "perPage", {}, lambda told: told["result"]["elements"])
+    wanted = ("uid", "name", "kind", "type", "description", "model", "folderUid", "version")
+    made.write("library-elements", [{name: one[name] for name in wanted if name in one} for one in elements])
+    listed = [
+        str(one["uid"]) for one in _pages(service, "/api/search", "limit", {"type": "dash-db"}, lambda told: told)
+    ]
+
+    def fetch(uid: str) -> tuple[str, str]:
+        told = service.json("GET", f"/api/dashboards/uid/{quote(uid, safe='')}")
+        model = {name: value for name, value in told["dashboard"].items() if name != "id"}
+        write_atomic(made.folder / DASHBOARDS / f"{safe_name(uid)}.json", to_json(model))
+        return uid, str((told.get("meta") or {}).get("folderUid") or "")
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        made.write("dashboard-folders", dict(pool.map(fetch, listed)))
+    _export_alerting(service, made)
+    return made
+
+
+def _export_alerting(service: Service, made: Export) -> None:
+    try:
+        rules = _list(service, f"{ALERTING}/alert-rules")
+    except AnswerError as error:
+        if error.status != 404:
+            raise
+        made.notes.append("the server has no alerting: no alert rules, contact points and policies were exported")
+        return
+    made.write("alert-rules", [_clean(one) for one in rules])
+    groups = sorted({(str(one["folderUID"]), str(one["ruleGroup"])) for one in rules})
+    made.write("rule-groups", [_group(service, *one) for one in groups])
+    made.write("contact-points", _contact_points(service, made.notes))
+    made.write("policies", _clean(service.json("GET", f"{ALERTING}/policies")))
+    for kind in ("mute-timings", "templates"):
+        made.write(kind, [_clean(one, "version") for one in _list(service, f"{ALERTING}/{kind}", none=404)])
+
+
+def _group(service: Service, folder: str, title: str) -> Document:
+    told = service.json("GET", _group_path({"folderUid": folder, "title": title}))
+    return {"folderUid": folder, "title": title, "interval": told["interval"]}
+
+
+def _group_path(group: Document) -> str:
+    return f"{ALERTING}/folder/{quote(group['folderUid'], safe='')}/rule-groups/{quote(group['title'], safe='')}"
+
+
+def _contact_points(service: Service, notes: list[str]) -> list[Document]:
+    """Return the contact points with their secrets, or without where the credentials do not give them."""
+    path = f"{ALERTING}/contact-points/export"
+    try:
+        told = service.json("GET", path, params={"decrypt": "true", "format": "json"})
+    except AnswerError as error:
+        if error.status != 403:
+            raise
+        notes.append("the secrets of contact points are not in the export: its credentials are no admin's")
+        told = service.json("GET", path, params={"format": "json"})
+    found = [
+        {"name": point["name"], **receiver}
+        for point in told.get("contactPoints") or ()
+        for receiver in point.get("receivers") or ()
+    ]
+    return [{"disableResolveMessage": False, **one} for one in found]
+
+
+def _folders(service: Service, parent: str = "", seen: set[str] | None = None) -> Iterator[Document]:
+    """Yield every folder, parents first. Before folders could be nested, every question gave all of them."""
+    seen = set() if seen is None else seen
+    asked = {"parentUid": parent} if parent else {}
+    for one in list(_pages(service, "/api/folders", "limit", asked, lambda told: told)):
+        if one["uid"] not in seen:
+            seen.add(one["uid"])
+            yield {"uid": one["uid"], "title": one["title"], "parentUid": parent}
+            yield from _folders(service, one["uid"], seen)
+
+
+def _pages(
+    service: Service, path: str, size: str, asked: Mapping[str, str], items: Callable[[Any], Any]
+) -> Iterator[Document]:
+    """Yield what all pages of a list hold; SourceError when it never ends, or says the same again."""
+    known: set[str] = set()
+    for page in range(1, MOST_PAGES + 1):
+        try:
+            found = items(service.json("GET", path, params={**asked, size: PAGE, "page": page}))
+            new = [one for one in found if one["uid"] not in known]
+        except (TypeError, KeyError) as error:
+            raise SourceError("the answer is not what the API says", where=f"GET {service.url}{path}") from error
+        known |= {one["uid"] for one in new}
+        yield from new
+        if len(found) < PAGE:
+            return
+        if not new:
+            break
+    raise SourceError("the list never ends: page after page is full", where=f"GET {service.url}{path}")
+
+
+def _list(service: Service, path: str, none: int = 0) -> list[Document]:
+    try:
+        found = service.json("GET", path)
+    except AnswerError as error:
+        if error.status == none:
+            return []
+        raise
+    if not isinstance(found, list | None):
+        raise SourceError("the answer is not what the API says", where=f"GET {service.url}{path}")
+    return found or []
+
+
+def _clean(document: Document, *more: str) -> Document:
+    return {name: value for name, value in document.items() if name not in (*_MADE_UP, *more)}
+
+
+# -- writing --------------------
+
+
+def put_back(service: Service, wanted: Export, there: Export) -> None:
+    """Write every document of `wanted` to the API, over what is `there`; SourceError names the first that fails."""
+    for kind in KINDS:
+        known = there.read(kind) if kind == "library-elements" else dict.fromkeys(there.keys(kind))
+        for key, document in wanted.read(kind).items():
+            try:
+                _put(service, kind, key, document, known)
+            except AnswerError as error:
+                raise SourceError(error.what, where=f"{kind} {key}: {error.where}", fix=_FIX) from error
+    rules = wanted.read("alert-rules")
+    for group in wanted.read("rule-groups").values():
+        own = [
+            one
+            for one in rules.values()
+            if (one["folderUID"], one["ruleGroup"]) == (group["folderUid"], group["title"])
+        ]
+        service.json("PUT", _group_path(group), body={**group, "rules": own}, repeatable=True)
+
+
+def _put(service: Service, kind: str, key: str, document: Document, known: Mapping[str, Any]) -> None:
+    path, name = _path(kind), quote(key, safe="")
+    if kind == "dashboards":
+        service.json("POST", "/api/dashboards/db", body={**document, "overwrite": True}, repeatable=True)
+    elif kind == "policies":
+        service.json("PUT", path, body=document, repeatable=True)
+    elif kind == "templates":
+        service.json("PUT", f"{path}/{name}", body=document, repeatable=True)
+    elif key not in known:
+        service.json("POST", path, body=document)
+    elif kind == "library-elements":
+        body = {**document, "version": known[key]["version"]}
+        service.json("PATCH", f"{path}/{name}", body=body)
+    elif kind == "folders":
+        service.json("PUT", f"{path}/{name}", body={"title": document["title"], "overwrite": True}, repeatable=True)
+        service.json("POST", f"{path}/{name}/move", body={"parentUid": document["parentUid"]}, repeatable=True)
+    else:
+        item = f"/uid/{name}" if kind == "datasources" else f"/{name}"
+        service.json("PUT", path + item, body=document, repeatable=True)
+
+
+def remove(service: Service, made: Export, there: Export) -> None:
+    """Delete what `made` has and `there` has not, last things first; what is gone already is no error."""
+    for kind in reversed(KINDS):
+        if kind == "policies":
+            continue
+        before = set(there.keys(kind))
+        for key in reversed(made.keys(kind)):
+            if key not in before:
+                item = (
+                    f"/uid/{quote(key, safe='')}"
+                    if kind in ("datasources", "dashboards")
+                    else f"/{quote(key, safe='')}"
+                )
+                try:
+                    service.json("DELETE", _path(kind) + item, repeatable=True)
+                except AnswerError as error:
+                    if error.status != 404:
+                        raise
+
+
+def _path(kind: str) -> str:
+    return f"/api/{kind}" if kind in KINDS[:4] else f"{ALERTING}/{kind}"
+
+
+def differences(wanted: Export, found: Export, kinds: Sequence[str] = DOCUMENTS) -> list[str]:
+    """Name every document of `wanted` that `found` has not, or has otherwise. Secrets are not compared."""
+    wrong = []
+    for kind in kinds:
+        there = found.read(kind)
+        for key, document in wanted.read(kind).items():
+            if key not in there:
+                wrong.append(f"{kind} {key}: missing")
+            elif _compared(kind, document) != _compared(kind, there[key]):
+                wrong.append(f"{kind} {key}: differs")
+    return wrong
+
+
+def _compared(kind: str, document: Document) -> Document:
+    if kind == "dashboards":
+        return {**document, "dashboard": {**document["dashboard"], "version": 0}}
+    if kind == "contact-points":
+        return {name: value for name, value in document.items() if name != "settings"}
+    return {name: value for name, value in document.items() if name not in ("version", "secureJsonData")}
+
+
+def redacted(documents: Mapping[str, Document]) -> list[str]:
+    """Return the keys of the documents whose secrets the API did not give."""
+    return [key for key, one in documents.items() if _REDACTED in json.dumps(one)]

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The swap of restored collections, and back again.
+
+The server cannot rename a collection. Where the live name is an alias, it is pointed at the restored collection.
+Otherwise what is live goes into a file first (a snapshot, loaded and compared before anything is deleted), and the live
+collection is made anew from the point's snapshot, which waits on the server beside the staged collection.
+
+`state.json` in the restore's directory says how far each collection is: `saving` (a snapshot of it is made), `tried`,
+`saved`, `replacing`, `replaced`; `keeping`, `undoing`, `undone`. Each is written before the act it names.
+`N.before.snapshot` is what was live, `N.after.snapshot` what was restored, after an undo.
+"""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from restaura.errors import RefusedError, SourceError, SpaceError
+from restaura.paths import private_dir, write_atomic
+from restaura.qdrant import fingerprint
+from restaura.qdrant.capture import WAIT_SECONDS, delete_first_new, drop_stages
+from restaura.qdrant.server import STAGE, UPLOADED, Checked, Server, Snapshot
+
+CHUNK = 1 << 18
+
+
+def swap(record: dict[str, Any]) -> None:
+    """Make the restored collections live, one after another, and their aliases."""
+    server, directory = Server.from_json(record["server"]), private_dir(Path(record["directory"]))
+    for number, one in enumerate(record["collections"]):
+        if one["alias"]:
+            continue
+        progress = Progress(directory, number)
+        if progress.state == "saving":
+            progress.forget(server, one["final"])
+        if progress.state in ("", "tried"):
+            saved = _save(server, one["final"], progress, "before", "saving", "tried")
+            progress.write("saved", before=saved)
+        if progress.state == "saved":
+            progress.write("replacing")
+        if progress.state == "replacing":
+            waiting = Snapshot(one["stage"], UPLOADED, one["bytes"], one["sha256"])
+            server.drop(one["final"])
+            with server.download(waiting) as stream:
+                server.recover(one["final"], stream, waiting.size, waiting.checksum)
+            _compare(server, one["final"], _content(server, one["stage"]), directory)
+            progress.write("replaced")
+        leading = {alias: name for alias, name in record["aliases"].items() if name == one["final"]}
+        server.change_aliases(leading)
+    server.change_aliases(record["aliases"])
+    _check_aliases(server, record["aliases"])
+    drop_stages(server, record["stage"])
+
+
+def undo(record: dict[str, Any]) -> None:
+    """Make live again what was live before; what was restored goes into files."""
+    server, directory = Server.from_json(record["server"]), Path(record["directory"])
+    if not directory.exists():
+        return
+    for number, one in enumerate(record["collections"]):
+        progress = Progress(directory, number)
+        if progress.state in ("saving", "keeping"):
+            progress.forget(server, one["final"])
+        if progress.state == "replaced":
+            kept = _save(server, one["final"], progress, "after", "keeping", "replaced")
+            progress.write("undoing", after=kept)
+        if progress.state in ("replacing", "undoing"):
+            before = progress.told["before"]
+            server.drop(one["final"])
+            if before:
+                _load(server, one["final"], progress.file("before"), before)
+                _compare(server, one["final"], before, directory)
+            progress.write("undone")
+    server.change_aliases(record["aliases_before"])
+    _check_aliases(server, record["aliases_before"])
+
+
+def discard(record: dict[str, Any]) -> None:
+    """Delete the side that is not live: files, and of a name that is an alias the collection it no longer leads to."""
+    server = Server.from_json(record["server"])
+    drop_stages(server, record["stage"])
+    leading = set(server.aliases().values())
+    for one in record["collections"]:
+        if one["alias"]:
+            for name in (one["stage"], one["old"]):
+                if name not in leading:
+                    server.drop(name)
+    shutil.rmtree(record["directory"], ignore_errors=True)
+
+
+def take_back(data: dict[str, Any]) -> None:
+    """Remove what a restore built that never came to a swap; nothing of it while a swap has yet to be undone."""
+    server, directory = Server.from_json(data["server"]), Path(data["directory"])
+    drop_stages(server, data["stage"])
+    leading = set(server.aliases().values())
+    for name in data["restored"]:
+        if name not in leading:
+            server.drop(name)
+    states = [Progress(directory, number).state for number in range(len(data["collections"]))]
+    if not {"saving", "replacing", "replaced", "keeping", "undoing"} & set(states):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class Progress:
+    """How far the swap of one collection is: `state`, and what else was `told`."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self._directory, self._number = directory, str(number)
+        self.told: dict[str, Any] = self._all().get(self._number, {})
+
+    @property
+    def state(self) -> str:
+        """What was begun last; empty when nothing was."""
+        return str(self.told.get("state", ""))
+
+    def write(self, state: str, **more: Any) -> None:
+        """Record durably what is begun now."""
+        self.told = {**self.told, **more, "state": state}
+        content = {**self._all(), self._number: self.told}
+        write_atomic(self._directory / "state.json", json.dumps(content).encode())
+
+    def file(self, side: str) -> Path:
+        """Return where the collection as it was `before` or `after` the swap is kept."""
+        return self._directory / f"{self._number}.{side}.snapshot"
+
+    def forget(self, server: Server, name: str) -> None:
+        """Remove the snapshot that was being made of collection `name`, and go back to the state before."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        delete_first_new(server, name, self.told["known"], self.told["since"], deadline)
+        self.write("tried" if self.state == "saving" else "replaced")
+
+    def _all(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._directory / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+
+def _save(server: Server, name: str, progress: Progress, side: str, during: str, then: str) -> dict[str, Any]:
+    """Keep a live collection as a file that was loaded once and found equal; empty when there is no such collection."""
+    if name not in server.all_collections():
+        return {}
+    path = progress.file(side)
+    progress.write(during, known=[one.name for one in server.snapshots(name)], since=time.time())
+    snapshot = server.make_snapshot(name)
+    try:
+        if snapshot.size > shutil.disk_usage(path.parent).free:
+            raise SpaceError(f"{snapshot.size} bytes do not fit", where=str(path.parent), fix="free space there")
+        with server.download(snapshot) as stream, path.open("wb") as out:
+            checked = Checked(stream)
+            while chunk := checked.read(CHUNK):
+                out.write(chunk)
+            os.fsync(out.fileno())
+    finally:
+        server.delete_snapshot(name, snapshot.name)
+    progress.write(then)
+    saved = {"bytes": checked.bytes, "sha256": checked.sha256}
+    trial = f"{STAGE}{path.parent.name.removeprefix('qdrant-')}_trial"
+    server.drop(trial)
+    try:
+        _load(server, trial, path, saved)
+        held = _content(server, trial)
+    finally:
+        server.drop(trial)
+    if held != _content(server, name):
+        raise RefusedError(
+            f"collection {name!r} is being written to: what was kept of it is not what is live",
+            where=server.where,
+            fix="stop what writes to it and try again; nothing was changed",
+        )
+    return {**saved, **held}
+
+
+def _load(server: Server, name: str, path: Path, saved: dict[str, Any]) -> None:
+    with path.open("rb") as stream:
+        server.recover(name, stream, saved["bytes"], saved["sha256"])
+
+
+def _content(server: Server, name: str) -> dict[str, Any]:
+    points = fingerprint.summed(server.points(name))
+    parts = fingerprint.structure_parts("", fingerprint.structure(server.info(name)))
+    return {"points": points.digest, "count": points.count, "structure": parts}
+
+
+def _compare(server: Server, name: str, wanted: dict[str, Any], directory: Path) -> None:
+    found = _content(server, name)
+    if any(wanted[key] != value for key, value in found.items()):
+        raise SourceError(
+            f"collection {name!r} is not what it was made of",
+            where=server.where,
+            fix=f"what was live before is kept in {directory}",
+        )
+
+
+def _check_aliases(server: Server, wanted: dict[str, str | None]) -> None:
+    present = server.aliases()
+    if wrong := sorted(alias for alias, name in wanted.items() if present.get(alias) != name):
+        raise SourceError(f"these aliases do not lead where they should: {', '.join(wrong)}", where=server.where)

@@ -43,6 +43,19 @@ OWN: Options = {
         "type": "dict",
     },
 }
+# What a source's role does beside declaring its components.
+SOURCES: dict[str, Options] = {
+    "backup_prometheus": {
+        "backup_prometheus_enable_admin_api": {
+            "description": [
+                "Whether to turn on the admin API of the server of Debian's package (`ARGS` in "
+                "`/etc/default/prometheus`), which makes snapshots, and restart it. For a container, what to add to "
+                "its command is said."
+            ],
+            "type": "bool",
+        },
+    },
+}
 
 _POINT: Options = {
     "plan": {"description": ["The plan whose points are meant."], "type": "str"},
@@ -127,7 +140,9 @@ def entries(role: str) -> dict[str, tuple[str, Options]]:
         kind = role.removeprefix("backup_")
         text = f"Components of the `{kind}` source. What is no longer in the list loses its schedule; its points stay."
         variable = {"description": [text], "type": "list", "elements": "dict", "options": components()[kind]}
-        return {"main": (purpose(role), _with_defaults(role, {f"{role}_components": variable}))}
+        return {
+            "main": (purpose(role), _with_defaults(role, {f"{role}_components": variable, **SOURCES.get(role, {})}))
+        }
     runtime: Options = {}
     for name in ("stores", "plans"):
         runtime[f"{role}_{name}"] = declaration()[name]

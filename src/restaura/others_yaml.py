@@ -2,6 +2,8 @@
 """YAML files of other programs: read as they are written, whatever tags they use, and never for long."""
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -20,6 +22,47 @@ def load(text: str) -> Any:
     if node is not None and _weight(node, {}) > MOST_NODES:
         raise ValueError("aliases of aliases")
     return loader.construct_document(node) if node is not None else None
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a file: its values, and the line (from 1) that each of them begins in, by its keys from the top.
+
+    `twice` are keys that a mapping has twice, of which every reader drops one without a word.
+    """
+
+    data: Any
+    lines: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    twice: tuple[tuple[Any, ...], ...] = ()
+
+
+def documents(text: str) -> list[Document]:
+    """Return all documents of a file; one of NOT_READ when it does not parse."""
+    loader, found = _Tolerant(text), []
+    while loader.check_node():
+        if (node := loader.get_node()) is None:
+            continue
+        if _weight(node, {}) > MOST_NODES:
+            raise ValueError("aliases of aliases")
+        lines: dict[tuple[Any, ...], int] = {}
+        twice: list[tuple[Any, ...]] = []
+        for keys, one in _placed(node, ()):
+            if keys in lines:
+                twice.append(keys)
+            lines[keys] = one.start_mark.line + 1
+        found.append(Document(loader.construct_document(node), lines, tuple(twice)))
+    return found
+
+
+def _placed(node: yaml.Node, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], yaml.Node]]:
+    yield keys, node
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                yield from _placed(value, (*keys, key.value if isinstance(key, yaml.ScalarNode) else ""))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _placed(value, (*keys, number))
 
 
 class _Tolerant(yaml.SafeLoader):

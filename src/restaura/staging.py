@@ -2,7 +2,7 @@
 """Trees of a point are unpacked into root-only holds: for live data, on its very file system."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,23 +32,35 @@ def protected(component: Component, paths: Sequence[str] = ()) -> list[str]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a point holds of a component: `whole` is one index of tree and copies, `copies` that of the latter.
+    """What a point holds of a component: `whole` is one index of all its trees.
 
-    `dropped` are files that the tree has and the whole has not.
+    `over` are the indexes of the trees that are unpacked over `tree`, by name: files that are kept apart from the
+    others, and copies at last. `dropped` are files that a tree has and the whole has not.
     """
 
     whole: Index
-    copies: Index | None
+    over: dict[str, Index]
     dropped: list[str]
 
     @classmethod
     def of(cls, point: PointReader) -> "Held":
         """Read the settled indexes of a point."""
-        tree = point.index(TREE)
-        copies = point.index(COPIES) if COPIES in point.names() else None
-        whole = trees.merge(tree, copies)
+        names = point.names()
+        apart = [one for one in names if one not in (TREE, COPIES) and point.component.artifact(one).kind == "tree"]
+        found = {one: point.index(one) for one in (TREE, *apart, *([COPIES] if COPIES in names else []))}
+        whole = as_one(found)
         known = {one.path for one in whole.entries}
-        return cls(whole, copies, [one.path for one in tree.entries if one.path not in known])
+        dropped = [one.path for index in found.values() for one in index.entries if one.path not in known]
+        return cls(whole, {name: index for name, index in found.items() if name != TREE}, list(dict.fromkeys(dropped)))
+
+
+def as_one(indexes: Mapping[str, Index]) -> Index:
+    """Return the indexes of a component's trees as one: files kept apart beside the tree's, copies in their place."""
+    whole = indexes[TREE]
+    for name, index in indexes.items():
+        if name not in (TREE, COPIES):
+            whole = replace(trees.merge(whole, index), roots=list(dict.fromkeys([*whole.roots, *index.roots])))
+    return trees.merge(whole, indexes.get(COPIES))
 
 
 def wanted(index: Index, target: Target, component: str) -> list[str]:
@@ -110,24 +122,30 @@ def unpack(point: PointReader, held: Held, hold: Path, paths: Sequence[str]) -> 
     private_dir(hold)
     part = trees.subset(held.whole, paths)
     everything = set(paths) == set(held.whole.roots)
-    copies = {one.path for one in held.copies.entries if one.type == "file"} if held.copies else set()
+    over = {
+        name: {one.path for one in index.entries if one.type == "file"} - {*held.dropped}
+        for name, index in held.over.items()
+    }
+    elsewhere = set().union(*over.values())
     # A hard link cannot be unpacked without the name that holds its content.
     leaders = {one.hard_link for one in held.whole.entries if one.hard_link and trees.below(one.path, paths)}
     extra = sorted(one for one in leaders if not trees.below(one, paths))
-    plain = [one for one in paths if one not in copies]
+    plain = [one for one in paths if one not in elsewhere]
     if plain:
         point.restore_tree(TREE, hold, None if everything else [*plain, *extra])
-    asked = sorted(one for one in copies if trees.below(one, paths))
-    if asked:
-        # Missing directories are made, and what is there is checked to be directories, before anything moves in.
-        trees.apply(replace(part, entries=[one for one in part.entries if one.type == "dir"]), hold)
-        overlay = private_dir(hold / f"{STAGE}copies")
-        point.restore_tree(COPIES, overlay, None if everything else asked)
-        for one in asked:
-            _inside(overlay, one).rename(_inside(hold, one))
-        remove(overlay)
+    for name, files in over.items():
+        asked = sorted(one for one in files if trees.below(one, paths))
+        if asked:
+            # Missing directories are made, and what is there is checked to be directories, before anything moves in.
+            trees.apply(replace(part, entries=[one for one in part.entries if one.type == "dir"]), hold)
+            overlay = private_dir(hold / f"{STAGE}{name}")
+            point.restore_tree(name, overlay, None if everything else asked)
+            for one in asked:
+                _inside(overlay, one).rename(_inside(hold, one))
+            remove(overlay)
     for one in (*extra, *(one for one in held.dropped if trees.below(one, paths))):
-        _prune(hold, one)
+        if os.path.lexists(hold / one):
+            _prune(hold, one)
     return trees.apply(part, hold)
 
 

@@ -14,7 +14,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,14 +107,17 @@ class _Captured:
 
     hold: Hold | None = None
 
-    def __init__(self, component: FilesComponent, index: trees.Index, depth: Depth, spool: Path, room: int) -> None:
-        self._component, self._index, self._depth = component, index, depth
-        self._spool, self._room = spool, room
+    def __init__(
+        self, artifacts: Sequence[Artifact], index: trees.Index, depth: Depth, spool: Path, room: int, *, secret: bool
+    ) -> None:
+        self._artifacts, self._index, self._depth = artifacts, index, depth
+        self._spool, self._room, self._secret = spool, room, secret
         self.copied: list[still.Copied] = []
         self.notes: list[str] = []
+        self.parts: dict[str, str] = {}
 
     def artifacts(self) -> Iterator[Artifact]:
-        yield Tree(TREE, ROOT, self._index, self._component.secret)
+        yield from self._artifacts
         # By now every store has read the tree.
         changed, gone = still.copy_changed(self._index, ROOT, self._spool, self._room)
         self.copied += changed
@@ -125,11 +127,10 @@ class _Captured:
             attributes = {one.path: one.xattrs for one in self.copied}
             entries = [replace(one, xattrs=attributes.get(one.path, {})) for one in index.entries]
             index = replace(index, entries=entries, vanished=gone)
-            yield Tree(COPIES, self._spool, index, self._component.secret)
+            yield Tree(COPIES, self._spool, index, self._secret)
 
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
-        index = trees.merge(indexes[TREE], indexes.get(COPIES))
-        return _outcome(index, "snapshot", self._depth, self.notes)
+        return _outcome(staging.as_one(indexes), "snapshot", self._depth, self.notes, self.parts)
 
 
 class _Stopped:
@@ -205,7 +206,15 @@ class Files:
         names = [f"unit:{one}" for one in self._options.stops]
         with contextlib.ExitStack() as alone:
             alone.enter_context(locks.holding(self._host.paths.locks, names, LOCK_LIMITS * stop_limit))
-            ran = units.running(self._options.stops)
+            paused = self._host.paused
+            # What the plan's pause stopped stays so until its files are copied, though the pause ends before.
+            taken = paused.units_for(self._options.stops) if paused else []
+            ran = [*units.running(self._options.stops), *taken]
+
+            def stop(seconds: float) -> None:
+                if paused:
+                    paused.hand_over(taken)
+                units.stop(ran, seconds)
 
             def start() -> None:
                 with alone:
@@ -217,7 +226,7 @@ class Files:
                 return f"{', '.join(back)} started by itself while its files were copied\n  fix: {fix}" if back else ""
 
             debt = (OWNER, "start", {"units": ran})
-            with Hold(self._host.journal, debt, stop_limit, partial(units.stop, ran), start, broken) as hold:
+            with Hold(self._host.journal, debt, stop_limit, stop, start, broken) as hold:
                 stopped = _Stopped(self._options, lambda: self._scan(depth, []), depth, hold)
                 stopped.notes = self._not_entered()
                 yield stopped
@@ -236,10 +245,14 @@ class Files:
             index = self._without_companions(index, databases, plain, depth)
             self._keep(index)
             room = max(0, shutil.disk_usage(spool).free - self._host.reserve(spool))
-            captured = _Captured(self._options, index, depth, spool, room)
+            captured = _Captured(self._artifacts(index), index, depth, spool, room, secret=self._secret)
             captured.copied += copied
             captured.notes = [*notes, *self._not_entered()]
             yield captured
+
+    def _artifacts(self, index: trees.Index) -> Sequence[Artifact]:
+        """Return the artifacts of what was scanned and nothing holds still."""
+        return [Tree(TREE, ROOT, index, self._secret)]
 
     def _scan(self, depth: Depth, databases: list[trees.Entry], flushed: int | None = None) -> trees.Index:
         """Scan the paths; SQLite databases go to `databases` in place of the index."""
@@ -289,6 +302,11 @@ class Files:
     @property
     def _roots(self) -> list[str]:
         return [one.strip("/") for one in self._options.paths]
+
+    @property
+    def _secret(self) -> bool:
+        """Whether copies of what changed meanwhile, and by default all, are secret."""
+        return self._options.secret
 
     @property
     def _copies_databases(self) -> bool:
@@ -375,6 +393,7 @@ class Files:
             staged = Staged(target, {**data, **names}, applied.notes, compared=bool(target.paths))
             if target.paths:
                 self._compare(trees.subset(held.whole, wanted), staged)
+            staged = self._staged(point, staged)
         except BaseException:
             self.take_back(debt.act, debt.data)
             self._host.journal.settle(debt)
@@ -382,6 +401,10 @@ class Files:
         if target.kind == "scratch":
             # The spool it stands in is a debt of its own.
             self._host.journal.settle(debt)
+        return staged
+
+    def _staged(self, _point: PointReader, staged: Staged) -> Staged:
+        """Return what was staged once the rest of the component stands beside it too."""
         return staged
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
@@ -470,8 +493,10 @@ class Files:
         return read_as(found, Applied([], staged.data["users"], staged.data["groups"]))
 
 
-def _outcome(index: trees.Index, still: Consistency, depth: Depth, notes: Sequence[str]) -> Outcome:
-    """Return the outcome of a tree: `still` when nothing in it moved."""
+def _outcome(
+    index: trees.Index, still: Consistency, depth: Depth, notes: Sequence[str], parts: Mapping[str, str] | None = None
+) -> Outcome:
+    """Return the outcome of a tree: `still` when nothing in it moved. `parts` are further ones of the fingerprint."""
     consistency = "torn" if index.torn else "crash" if index.changed or index.vanished else still
     said = [
         f"{len(paths)} {what}: {_shown(paths)}"
@@ -482,7 +507,8 @@ def _outcome(index: trees.Index, still: Consistency, depth: Depth, notes: Sequen
         )
         if paths
     ]
-    return Outcome(trees.fingerprint(index, depth), consistency, [*notes, *said])
+    found = trees.fingerprint(index, depth)
+    return Outcome(replace(found, parts={**found.parts, **(parts or {})}), consistency, [*notes, *said])
 
 
 def _shown(paths: Sequence[str]) -> str:

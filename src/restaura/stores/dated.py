@@ -305,10 +305,11 @@ class DatedStore:
         """Read nothing: a dated store is read artifact by artifact."""
         return False
 
-    def encode_filters(self, zstd: bool, age: bool) -> list[list[str]]:
+    def encode_filters(self, layers: Mapping[str, Any]) -> list[list[str]]:
         """Return the programs that plain bytes go through. Public keys are no secrets."""
-        recipients = [part for one in self._recipients for part in ("-r", one)] if age else []
-        return [["zstd", "-q", "-c", "-T1"]] * zstd + [["age", *recipients, "-o", "-"]] * age
+        recipients = [part for one in self._recipients for part in ("-r", one)] if layers["age"] else []
+        packers = [["gzip", "-n", "-c"]] * bool(layers.get("gzip")) + [["zstd", "-q", "-c", "-T1"]] * layers["zstd"]
+        return packers + [["age", *recipients, "-o", "-"]] * layers["age"]
 
     def decode(
         self, key: str, stored: Mapping[str, Any], size: int | None = None, sha256: str | None = None
@@ -318,9 +319,10 @@ class DatedStore:
         if stored["age"]:
             for one in (self._host.key("age.key"), *sorted(self._host.paths.keys.glob("age.key.*"))):
                 identities += ["-i", str(one)]
-        filters = [["age", "-d", *identities]] * bool(stored["age"]) + [["zstd", "-q", "-d", "-c"]] * bool(
-            stored["zstd"]
+        packers = [["zstd", "-q", "-d", "-c"]] * bool(stored["zstd"]) + [["gzip", "-d", "-c"]] * bool(
+            stored.get("gzip")
         )
+        filters = [["age", "-d", *identities]] * bool(stored["age"]) + packers
         where = f"{self.blobs.where}: {key}"
         opened = self.blobs.open(key)
         return decoding(filters, opened, stored_sha256=stored["sha256"], where=where, size=size, sha256=sha256)
@@ -394,7 +396,7 @@ class DatedWriter:
         """Store a tree as one archive, or expanded."""
         if artifact.expanded is not None and (done := self._expand(component, artifact, watch)) is not None:
             return done
-        stored = self._place(component, f"{artifact.name}.tar", artifact.secret)
+        stored = self._place(component, f"{artifact.name}.tar", artifact.secret, gzip=artifact.gzip)
         encoder = self._begin(stored, sum(one.size for one in artifact.index.entries))
         try:
             entries = tar.pack(artifact, encoder.write, watch)
@@ -514,9 +516,9 @@ class DatedWriter:
             self._open.pop(stored["path"], None)
             self._names.discard(stored["path"])
 
-    def _place(self, component: str, name: str, secret: bool) -> dict[str, Any]:
+    def _place(self, component: str, name: str, secret: bool, *, gzip: bool = False) -> dict[str, Any]:
         """Return the locator of an artifact to come: its path below the prefix, and the layers of its file."""
-        layers = self._layers(secret)
+        layers = {**self._layers(secret), "zstd": False, "gzip": True} if gzip else self._layers(secret)
         path = checked(f"{self._folder(component)}/{name}{expanded.suffix(layers)}")
         with self._lock:
             if path in self._names:
@@ -535,7 +537,7 @@ class DatedWriter:
         return f"%{ord(folder[0]):02X}{folder[1:]}" if folder in (MANIFEST, RECORDS) else folder
 
     def _begin(self, stored: dict[str, Any], expected: int | None) -> Encoder:
-        filters = self._store.encode_filters(stored["zstd"], stored["age"])
+        filters = self._store.encode_filters(stored)
         key = f"{self._prefix}/{stored['path']}"
         blob = self._store.blobs.write(key, expected, self._journal)
         encoder = Encoder(filters, blob, f"{self._store.blobs.where}: {key}")

@@ -185,7 +185,7 @@ def name_of(stored: Mapping[str, object], path: str) -> str:
 
 def suffix(stored: Mapping[str, object]) -> str:
     """Return what a locator's layers add to a file's name."""
-    return ".zst" * bool(stored["zstd"]) + ".age" * bool(stored["age"])
+    return ".gz" * bool(stored.get("gzip")) + ".zst" * bool(stored["zstd"]) + ".age" * bool(stored["age"])
 
 
 def restore(index: Index, destination: Path, paths: Sequence[str] | None, opened: Opened) -> list[str]:

@@ -92,15 +92,15 @@ def _compose_file(path: str, base: str, found: dict[str, None], warnings: list[s
         return
     if isinstance(content, dict):
         base = base or str(Path(path).parent)
-        for one, directory in _includes(content):
+        for one, directory in includes(content):
             included = os.path.join(base, one)  # noqa: PTH118
             within_it = os.path.join(base, directory) if directory else str(Path(included).parent)  # noqa: PTH118
             _compose_file(included, within_it, found, warnings)
             _take(f"{within_it}/.env", found)
-        for one in _extended(content):
+        for one in extended_files(content):
             extended = os.path.join(base, one)  # noqa: PTH118
             _compose_file(extended, str(Path(extended).parent), found, warnings)
-        for one, required in _named(content):
+        for one, required in named_files(content):
             if not _take(os.path.join(base, one), found) and required:  # noqa: PTH118
                 warnings.append(f"{one}, which the Compose file {path} names, is not taken: there is no such file")
 
@@ -124,7 +124,7 @@ def _with_links(path: str) -> Iterator[str]:
         path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
 
 
-def _includes(content: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+def includes(content: dict[Any, Any]) -> Iterator[tuple[str, str]]:
     """Yield the files that are included, and the directory that their paths are relative to, where it is given."""
     for one in _items(content.get("include")):
         if isinstance(one, dict):
@@ -133,14 +133,15 @@ def _includes(content: dict[Any, Any]) -> Iterator[tuple[str, str]]:
             yield str(one), ""
 
 
-def _extended(content: dict[Any, Any]) -> Iterator[str]:
+def extended_files(content: dict[Any, Any]) -> Iterator[str]:
+    """Yield the files that services are extended from."""
     for service in _values(content.get("services")):
         extends = service.get("extends") if isinstance(service, dict) else None
         if isinstance(extends, dict) and "file" in extends:
             yield str(extends["file"])
 
 
-def _named(content: dict[Any, Any]) -> Iterator[tuple[str, bool]]:
+def named_files(content: dict[Any, Any]) -> Iterator[tuple[str, bool]]:
     """Yield the files of environments, labels, secrets and configs that a Compose file names: (path, required)."""
     for one in [*_values(content.get("services")), *_items(content.get("include"))]:
         if isinstance(one, dict):

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LangChain: prompts, chains and agents of an application, and every file that they refer to.
+
+References are those of langchain-core's loaders (`langchain_core/prompts/loading.py`): `template_path`, `examples`,
+`example_prompt_path` and the like. They are resolved in the directory that the application runs in, and since version
+1.2.22 may neither be absolute nor lead upwards (CVE-2026-34070).
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restaura import process
+from restaura.config.schema import setting
+from restaura.errors import RestauraError
+from restaura.named_files import SUFFIXES, Folder, NamedFiles, NamedFilesComponent, walk
+from restaura.sources import SourceKind
+
+# What of an application goes with its prompts, where it is there.
+BESIDE = ("langgraph.json", "pyproject.toml", "poetry.lock", "requirements.txt", "uv.lock")
+REFERENCES = re.compile(r"[a-z_]*_(path|file)")
+# What a reference ends in: another word of such a key may be a place to write to, or no file at all.
+KNOWN = (*SUFFIXES, ".txt", ".md", ".jinja", ".jinja2", ".j2", ".prompt", ".py", ".csv", ".jsonl", ".toml", ".env")
+LOADED = ("prompt", "few_shot", "chat")  # `_type`s of prompts that langchain-core loads
+TRY_SECONDS = 120
+NOBODY = "65534"  # Debian's account without rights
+
+
+@dataclass(frozen=True)
+class LangchainComponent(NamedFilesComponent):
+    """The prompts, chains and agents of one application."""
+
+    prompts: str = setting("Its prompt templates, YAML or JSON. Empty: there are none.", default="prompts.yaml")
+    chains: str = setting("Its chains. Empty: there are none.", default="chains.json")
+    agents: str = setting("Its agents. Empty: there are none.", default="agents.yaml")
+    python: str = setting(
+        "Python interpreter that has the application's langchain-core. With one, prompts are loaded by it at preflight "
+        "and in drills: as an account without rights, without network, from copies of the files. Empty: they are not.",
+        default="",
+        example="/srv/app/.venv/bin/python",
+        pattern=r"(|(/[^/\0]+)+)",
+    )
+
+
+class Langchain(NamedFiles):
+    """Files of an application that uses LangChain."""
+
+    def __init__(self, options: LangchainComponent, host: Any) -> None:
+        self._own = options
+        super().__init__(options, host)
+
+    def look(self, folder: Folder) -> None:
+        """Follow every reference from the named files."""
+        named = ((self._own.prompts, "prompts"), (self._own.chains, "chains"), (self._own.agents, "agents"))
+        waiting = [one for path, option in named if (one := folder.named(path, option))]
+        waiting += [one for name in BESIDE if folder.is_file(one := folder.absolute(name))]
+        seen: set[str] = set()
+        while waiting:
+            path = waiting.pop(0)
+            if path not in seen:
+                seen.add(path)
+                folder.take(path)
+                if path.endswith(SUFFIXES):
+                    waiting += self._references(folder, path)
+
+    def _references(self, folder: Folder, path: str) -> list[str]:
+        """Return the files that one file refers to; note those that lead nowhere."""
+        found = []
+        for document in folder.documents(path) or ():
+            for keys, value in walk(document.data):
+                if not isinstance(value, str) or not value or "\n" in value or len(value) > 1024 or "://" in value:
+                    continue
+                # `src/agent.py:graph` names what is in a file.
+                name = value if value.endswith(KNOWN) else value.rpartition(":")[0]
+                key = next((one for one in reversed(keys) if isinstance(one, str)), "")
+                if not name.endswith(KNOWN):
+                    continue
+                refers = bool(REFERENCES.fullmatch(key)) or key in ("examples", "env")
+                line = document.lines.get(keys)
+                if refers and (name.startswith("/") or ".." in name.split("/")):
+                    fix = f"write it relative to {folder.directory}: langchain-core 1.2.22 refuses it (CVE-2026-34070)"
+                    folder.wrong(path, f"{key} {value!r} leads out of the directory", fix, line)
+                elif there := self._resolved(folder, path, name):
+                    found.append(there)
+                elif refers:
+                    folder.wrong(
+                        path, f"{key} {value!r} leads nowhere", "create the file, or correct the reference", line
+                    )
+        return found
+
+    @staticmethod
+    def _resolved(folder: Folder, path: str, name: str) -> str:
+        """Return the file of a reference, which is relative to the directory or to the file that has it; or nothing."""
+        for base in (folder.directory, posixpath.dirname(path)):
+            whole = posixpath.normpath(posixpath.join(base, name))
+            if folder.inside(whole) and folder.is_file(whole):
+                return whole
+        return ""
+
+    def try_out(self, folder: Folder) -> None:
+        """Have the application's own langchain-core load the prompts."""
+        if not self._own.python:
+            return
+        if not Path(self._own.python).exists():
+            what = f"{self._own.python} is not there, so the prompts were not loaded by langchain-core"
+            folder.warnings.append(what)
+            return
+        prompts = [(path, keys, one) for path in folder.found for keys, one in self._loadable(folder, path)]
+        texts = {path: folder.text(path) or "" for path in folder.found if path.endswith(KNOWN) and self._plain(path)}
+        asked = {
+            "files": {path.removeprefix(f"{folder.directory}/"): text for path, text in texts.items()},
+            "prompts": [one for _, _, one in prompts],
+        }
+        argv = [*process.without_network(), "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        argv += ["--no-new-privs", "--bounding-set=-all", self._own.python, "-I", "-c", LOADER]
+        try:
+            _, out, _ = process.run(argv, stdin=json.dumps(asked).encode(), timeout=TRY_SECONDS, env={"HOME": "/"})
+            answers = json.loads(out)
+        except (RestauraError, ValueError) as error:
+            folder.wrong(
+                self._own.python, f"cannot load prompts: {error}", "pip install langchain-core, or take `python` out"
+            )
+            return
+        for (path, keys, _), wrong in zip(prompts, answers["wrong"], strict=True):
+            if wrong:
+                line = (folder.documents(path) or [])[0].lines.get(keys)
+                what = f"{'.'.join(map(str, keys)) or 'the prompt'}: langchain-core {answers['version']} says {wrong}"
+                folder.wrong(path, what, "correct it for that version", line)
+
+    def _plain(self, path: str) -> bool:
+        return self._marked.takes(path, False)
+
+    @staticmethod
+    def _loadable(folder: Folder, path: str) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+        """Return the prompts of a file that say of which type of langchain-core they are, with their keys."""
+        if not path.endswith(SUFFIXES):
+            return []
+        found = [(keys, one) for document in folder.documents(path) or () for keys, one in walk(document.data)]
+        return [(keys, one) for keys, one in found if isinstance(one, dict) and one.get("_type") in LOADED]
+
+
+# What runs in the application's interpreter: prompts alone are made, from given files in a directory of their own.
+LOADER = """
+import json, os, sys, tempfile, warnings
+warnings.simplefilter("ignore")
+asked = json.load(sys.stdin)
+import langchain_core
+from langchain_core.prompts.loading import load_prompt_from_config
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    for path, text in asked["files"].items():
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    wrong = []
+    for one in asked["prompts"]:
+        try:
+            load_prompt_from_config(dict(one))
+            wrong.append("")
+        except Exception as error:
+            wrong.append(type(error).__name__ + ": " + " ".join(str(error).split())[:300])
+    os.chdir("/")
+print(json.dumps({"version": getattr(langchain_core, "__version__", "?"), "wrong": wrong}))
+"""
+
+
+SOURCE = SourceKind("langchain", LangchainComponent, Langchain)

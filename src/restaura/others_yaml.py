@@ -46,10 +46,10 @@ def documents(text: str) -> list[Document]:
             raise ValueError("aliases of aliases")
         lines: dict[tuple[Any, ...], int] = {}
         twice: list[tuple[Any, ...]] = []
-        for keys, one in _placed(node, ()):
-            if keys in lines:
+        for keys, at in _placed(node, ()):
+            if keys in lines and not any(keys[: len(one)] == one for one in twice):
                 twice.append(keys)
-            lines[keys] = one.start_mark.line + 1
+            lines[keys] = at.start_mark.line + 1
         found.append(Document(loader.construct_document(node), lines, tuple(twice)))
     return found
 

@@ -259,7 +259,7 @@ def _unfit(name: str, value: Any) -> str:
 def _look_at_prompts(folder: Folder, path: str, document: Document) -> None:
     """A prompt is a text, or an object (or one of a list) with its text in `content`, `template` or `prompt`."""
     data = document.data
-    rows = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    rows = list(data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ())
     if not rows:
         folder.wrong(path, "holds no prompt", "write an object of prompts by name", 1)
     for name, value in rows:

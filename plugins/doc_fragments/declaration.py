@@ -1059,6 +1059,1315 @@ options:
             type: list
             elements: str
             default: []
+      grafana:
+        description:
+          - Components of the `grafana` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          unit:
+            description:
+              - 'Its systemd unit. With `unit: ''''` and no `container` it is elsewhere: `url` and a token
+                then give its export.'
+            type: str
+            default: grafana-server.service
+          container:
+            description:
+              - Name of the container that it runs in.
+            type: str
+            default: ''
+          config:
+            description:
+              - 'Path of grafana.ini, as Grafana sees it. Empty: what its environment says, or /etc/grafana/grafana.ini.'
+            type: str
+            default: ''
+          url:
+            description:
+              - 'Where its API answers. Empty: what its settings say, at 127.0.0.1 or the container''s
+                address.'
+              - 'Example: `https://grafana.example.com`.'
+            type: str
+            default: ''
+          ca_file:
+            description:
+              - PEM file of the only authority to trust.
+            type: str
+            default: ''
+          token:
+            description:
+              - Token of a service account with the role Admin, for the export. Without it and `password`,
+                dashboards are exported from the database, and all else stands in `grafana.db` alone.
+            type: str
+          user:
+            description:
+              - User, where there is a `password` and no `token`.
+            type: str
+            default: admin
+          password:
+            description:
+              - Password of that user.
+            type: str
+          org:
+            description:
+              - Organisation to export; 0 is that of the token, or the user's own.
+              - At least 0.
+            type: int
+            default: 0
+          external_database:
+            description:
+              - 'Whether its Postgres or MySQL database is another component''s business: this one then
+                holds all the rest.'
+            type: bool
+            default: false
+          stop_timeout:
+            description:
+              - Seconds that its container gets to stop for a restore, before Docker kills it.
+              - At least 1.
+            type: int
+            default: 30
+      infra:
+        description:
+          - Components of the `infra` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          directory:
+            description:
+              - Absolute directory that the files are in, and that paths are relative to.
+              - 'Example: `/srv/app`.'
+            type: str
+            required: true
+          files:
+            description:
+              - Further files and directories to back up, absolute or relative to `directory`.
+              - 'Example: `[''requirements.txt'', ''src'']`.'
+            type: list
+            elements: str
+            default: []
+          exclude:
+            description:
+              - 'What to leave out of directories: patterns as in `files` components.'
+            type: list
+            elements: str
+            default:
+              - __pycache__/
+              - .git/
+              - .venv/
+              - node_modules/
+          secrets:
+            description:
+              - 'Patterns of the same kind: files that no store keeps in the clear.'
+            type: list
+            elements: str
+            default:
+              - .env
+              - .env.*
+              - '*.env'
+              - '*.key'
+              - '*.pem'
+          restore_stops:
+            description:
+              - systemd units that are stopped while restored files change places with live ones, if they
+                run.
+              - 'Example: `[''app.service'']`.'
+            type: list
+            elements: str
+            default: []
+          compose:
+            description:
+              - Compose files, as they are given to `docker compose -f`. `NAME.override.yaml` beside the
+                first goes with it. What they name (`include`, `extends`, `env_file`, `secrets`, `configs`)
+                goes along.
+            type: list
+            elements: str
+            default:
+              - docker-compose.yaml
+          env:
+            description:
+              - Files of variables; always encrypted.
+            type: list
+            elements: str
+            default:
+              - .env
+          variables:
+            description:
+              - Variables of the Compose files that are given in another way than by `env`.
+              - 'Example: `[''TAG'']`.'
+            type: list
+            elements: str
+            default: []
+          kubernetes:
+            description:
+              - Kubernetes manifests and directories of them. Those of a Secret are encrypted.
+              - 'Example: `[''k8s'']`.'
+            type: list
+            elements: str
+            default: []
+          scripts:
+            description:
+              - Directories of scripts, kept as `etl_scripts.tar.gz`.
+              - 'Example: `[''/opt/etl'']`.'
+            type: list
+            elements: str
+            default: []
+          images:
+            description:
+              - Whether the digests of the images that the stack runs are kept, where there is a Docker
+                daemon.
+            type: bool
+            default: true
+      langchain:
+        description:
+          - Components of the `langchain` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          directory:
+            description:
+              - Absolute directory that the files are in, and that paths are relative to.
+              - 'Example: `/srv/app`.'
+            type: str
+            required: true
+          files:
+            description:
+              - Further files and directories to back up, absolute or relative to `directory`.
+              - 'Example: `[''requirements.txt'', ''src'']`.'
+            type: list
+            elements: str
+            default: []
+          exclude:
+            description:
+              - 'What to leave out of directories: patterns as in `files` components.'
+            type: list
+            elements: str
+            default:
+              - __pycache__/
+              - .git/
+              - .venv/
+              - node_modules/
+          secrets:
+            description:
+              - 'Patterns of the same kind: files that no store keeps in the clear.'
+            type: list
+            elements: str
+            default:
+              - .env
+              - .env.*
+              - '*.env'
+              - '*.key'
+              - '*.pem'
+          restore_stops:
+            description:
+              - systemd units that are stopped while restored files change places with live ones, if they
+                run.
+              - 'Example: `[''app.service'']`.'
+            type: list
+            elements: str
+            default: []
+          prompts:
+            description:
+              - 'Its prompt templates, YAML or JSON. Empty: there are none.'
+            type: str
+            default: prompts.yaml
+          chains:
+            description:
+              - 'Its chains. Empty: there are none.'
+            type: str
+            default: chains.json
+          agents:
+            description:
+              - 'Its agents. Empty: there are none.'
+            type: str
+            default: agents.yaml
+          python:
+            description:
+              - 'Python interpreter that has the application''s langchain-core. With one, prompts are
+                loaded by it at preflight and in drills: as an account without rights, without network,
+                from copies of the files. Empty: they are not.'
+              - 'Example: `/srv/app/.venv/bin/python`.'
+            type: str
+            default: ''
+      langsmith:
+        description:
+          - Components of the `langsmith` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          url:
+            description:
+              - Address of the API. In the EU `https://eu.api.smith.langchain.com`; self-hosted, the address
+                of the server.
+            type: str
+            default: https://api.smith.langchain.com
+          api_key:
+            description:
+              - API key; a restore needs one that may write.
+            type: str
+          workspace:
+            description:
+              - Id of the workspace; needed with a key of a whole organisation.
+            type: str
+            default: ''
+          ca_file:
+            description:
+              - 'PEM file of the only authority that is trusted; empty: the host''s.'
+            type: str
+            default: ''
+          projects:
+            description:
+              - 'Projects whose runs are read (shell patterns); empty: all.'
+              - 'Example: `[''shop-*'']`.'
+            type: list
+            elements: str
+            default: []
+          exclude_projects:
+            description:
+              - Projects that are left out (shell patterns).
+            type: list
+            elements: str
+            default: []
+          since:
+            description:
+              - 'Day from which runs are read the first time; empty: all that the server has.'
+              - 'Example: `2026-01-01`.'
+            type: str
+            default: ''
+          late_hours:
+            description:
+              - Hours before the last point that are read again, for runs that came or ended late.
+              - At least 1.
+            type: int
+            default: 48
+          page_size:
+            description:
+              - Runs asked for at a time (at most 1000).
+              - At least 1.
+            type: int
+            default: 100
+          requests_per_minute:
+            description:
+              - Requests sent in a minute, at most.
+              - At least 1.
+            type: int
+            default: 600
+          deadline:
+            description:
+              - Seconds for reading the workspace before the freeze, and again after it.
+              - At least 1.
+            type: int
+            default: 3000
+      llm:
+        description:
+          - Components of the `llm` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          directory:
+            description:
+              - Absolute directory that the files are in, and that paths are relative to.
+              - 'Example: `/srv/app`.'
+            type: str
+            required: true
+          files:
+            description:
+              - Further files and directories to back up, absolute or relative to `directory`.
+              - 'Example: `[''requirements.txt'', ''src'']`.'
+            type: list
+            elements: str
+            default: []
+          exclude:
+            description:
+              - 'What to leave out of directories: patterns as in `files` components.'
+            type: list
+            elements: str
+            default:
+              - __pycache__/
+              - .git/
+              - .venv/
+              - node_modules/
+          secrets:
+            description:
+              - 'Patterns of the same kind: files that no store keeps in the clear.'
+            type: list
+            elements: str
+            default:
+              - .env
+              - .env.*
+              - '*.env'
+              - '*.key'
+              - '*.pem'
+          restore_stops:
+            description:
+              - systemd units that are stopped while restored files change places with live ones, if they
+                run.
+              - 'Example: `[''app.service'']`.'
+            type: list
+            elements: str
+            default: []
+          model_config:
+            description:
+              - JSON file that says which model is used, and how (docs/sources/llm.md).
+            type: str
+            default: model_config.json
+          system_prompts:
+            description:
+              - 'JSON file of the system prompts by name. Empty: there are none.'
+            type: str
+            default: system_prompts.json
+          weights:
+            description:
+              - Files and directories of the weights, where the model is local; absolute or relative to
+                `directory`.
+              - 'Example: `[''weights/model.gguf'']`.'
+            type: list
+            elements: str
+            default: []
+          qdrant_component:
+            description:
+              - 'Name of a `qdrant` component of this host: the dimension of embeddings is held against
+                its collections.'
+            type: str
+            default: ''
+      mongodb:
+        description:
+          - Components of the `mongodb` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          host:
+            description:
+              - Name or address of the server.
+            type: str
+            default: localhost
+          port:
+            description:
+              - Port of the server.
+              - At least 1.
+            type: int
+            default: 27017
+          container:
+            description:
+              - Name of the container that the server runs in; `port` is the one in there.
+            type: str
+            default: ''
+          user:
+            description:
+              - 'User to log in as: with the roles `backup` and `clusterMonitor`, and for restores `restore`.'
+            type: str
+            default: ''
+          password:
+            description:
+              - Password of that user.
+            type: str
+          auth_database:
+            description:
+              - Database that the user is defined in.
+            type: str
+            default: admin
+          replica_set:
+            description:
+              - 'Name of a replica set whose primary is to be found by way of `host`. Empty: this very
+                server.'
+            type: str
+            default: ''
+          tls:
+            description:
+              - Whether the server is reached over TLS.
+            type: bool
+            default: false
+          tls_ca_file:
+            description:
+              - File with the certificate of the authority that signed the server's.
+            type: str
+            default: ''
+          tls_certificate_key_file:
+            description:
+              - File with the client's own certificate and key.
+            type: str
+            default: ''
+          timeout:
+            description:
+              - Seconds that the server may take for one answer.
+              - At least 1.
+            type: int
+            default: 300
+          databases:
+            description:
+              - 'Databases to back up. Empty: every one but `local` and `config`.'
+            type: list
+            elements: str
+            default: []
+          exclude_databases:
+            description:
+              - Databases to leave out.
+            type: list
+            elements: str
+            default: []
+          users:
+            description:
+              - Whether users and roles are backed up too.
+            type: bool
+            default: true
+          export:
+            description:
+              - Whether each collection is also kept as canonical extended JSON (`export/`).
+            type: bool
+            default: true
+          lock:
+            description:
+              - 'Whether a server that has no snapshots is locked (`fsyncLock`) while it is copied: whoever
+                writes waits.'
+            type: bool
+            default: false
+          tools:
+            description:
+              - 'Whether mongodump and mongorestore are used where a server has no snapshots and they
+                are there: on the host, or in the container.'
+            type: str
+            choices:
+              - auto
+              - never
+            default: auto
+          snapshot_window:
+            description:
+              - Seconds for which a replica set is to keep the snapshot that is read; what it keeps by
+                itself is 300.
+              - At least 1.
+            type: int
+            default: 7200
+          swap_while_connected:
+            description:
+              - Whether a restore to `live` may go ahead while clients are connected to the server.
+            type: bool
+            default: false
       postgres:
         description:
           - Components of the `postgres` source.
@@ -1290,6 +2599,604 @@ options:
           terminate_sessions:
             description:
               - Whether a restore to `live` may end the sessions that use a database.
+            type: bool
+            default: false
+      prometheus:
+        description:
+          - Components of the `prometheus` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          unit:
+            description:
+              - systemd unit of a server on this host.
+            type: str
+            default: prometheus.service
+          container:
+            description:
+              - Name of the container that the server runs in.
+            type: str
+            default: ''
+          url:
+            description:
+              - 'Where the server answers, with its path prefix. Empty: where the flags of the unit or
+                of the container say.'
+              - 'Example: `https://127.0.0.1:9090/prometheus`.'
+            type: str
+            default: ''
+          username:
+            description:
+              - User name for the server's basic authentication.
+            type: str
+            default: ''
+          password:
+            description:
+              - Password of that user.
+            type: str
+          token:
+            description:
+              - Bearer token, where a proxy in front of the server asks for one.
+            type: str
+          ca_file:
+            description:
+              - 'PEM file of the only authority that is trusted for `https`. Empty: the system''s.'
+            type: str
+            default: ''
+          data_directory:
+            description:
+              - 'Where on this host the server keeps its data (`--storage.tsdb.path`). Empty: found by
+                its flags. It must be given for a server that is only reached over the network, and then
+                be mounted here.'
+            type: str
+            default: ''
+          snapshot_timeout:
+            description:
+              - Seconds that the server may take for its snapshot.
+              - At least 1.
+            type: int
+            default: 600
+          start_timeout:
+            description:
+              - Seconds that the server may take to be ready after a restore.
+              - At least 1.
+            type: int
+            default: 300
+      qdrant:
+        description:
+          - Components of the `qdrant` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          url:
+            description:
+              - 'Where the server answers by HTTP. Empty: in the `container`, or on this host at port
+                6333.'
+              - 'Example: `https://qdrant.example.org:6333`.'
+            type: str
+            default: ''
+          container:
+            description:
+              - Name of the container that the server runs in.
+            type: str
+            default: ''
+          port:
+            description:
+              - HTTP port of the server in the container.
+              - At least 1.
+            type: int
+            default: 6333
+          ca_file:
+            description:
+              - PEM file of the authority that signed the server's certificate.
+            type: str
+            default: ''
+          api_key:
+            description:
+              - API key that may manage the server.
+            type: str
+          collections:
+            description:
+              - 'Collections (or aliases of them) to back up. Empty: every one. One alone has its files
+                in the component''s own folder.'
+            type: list
+            elements: str
+            default: []
+          exclude_collections:
+            description:
+              - Collections to leave out.
+            type: list
+            elements: str
+            default: []
+          export:
+            description:
+              - Whether the points are also kept as JSON, which any program reads and any version takes.
+            type: bool
+            default: true
+          timeout:
+            description:
+              - 'Seconds that one answer of the server may take: a snapshot is one.'
+              - At least 1.
+            type: int
+            default: 600
+      redis:
+        description:
+          - Components of the `redis` source.
+        type: list
+        elements: dict
+        options:
+          name:
+            description:
+              - Name of the component, unique on the host.
+              - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at most
+                63 characters.
+            type: str
+            required: true
+          accept_torn:
+            description:
+              - Whether data that could not be captured at one instant (shown as `torn`) may count as
+                good.
+            type: bool
+            default: false
+          shrink_guard:
+            description:
+              - Per cent by which the component may shrink against its last good point before it is kept
+                as *suspect*, which evicts nothing until `restaura accept`. 100 turns the guard off.
+              - At least 0.
+            type: int
+            default: 50
+          checks:
+            description:
+              - What must be true of the data, in drills and after restores. Each check has exactly one
+                of `command`, `http`, `file`, `json` and `sqlite`.
+            type: list
+            elements: dict
+            options:
+              name:
+                description:
+                  - Name shown in reports.
+                  - A name is letters, digits, '_', '-' and '.', beginning with a letter or digit, at
+                    most 63 characters.
+                type: str
+                required: true
+              command:
+                description:
+                  - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
+                    the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
+                    of a database) and what the source adds.'
+                  - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
+                type: str
+                default: ''
+              http:
+                description:
+                  - A service that must answer. Implies `live_only`.
+                type: dict
+                options:
+                  url:
+                    description:
+                      - Where to ask (GET, redirects are not followed).
+                      - 'Example: `http://127.0.0.1:8000/health`.'
+                    type: str
+                    required: true
+                  status:
+                    description:
+                      - Status that the answer must have.
+                      - At least 100.
+                    type: int
+                    default: 200
+                  contains:
+                    description:
+                      - Text that the answer's first 10 MB must hold.
+                      - 'Example: `"status": "ok"`.'
+                    type: str
+                    default: ''
+              file:
+                description:
+                  - Files that must be there, and hold something.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/settings.ini`.'
+                    type: str
+                    required: true
+                  contains:
+                    description:
+                      - Text that each must hold.
+                      - 'Example: `DATABASE_URL=`.'
+                    type: str
+                    default: ''
+                  matches:
+                    description:
+                      - Python regular expression that must be found in each; `^` and `$` are a line's
+                        ends.
+                      - 'Example: `^version = [0-9]+$`.'
+                    type: str
+                    default: ''
+              json:
+                description:
+                  - JSON files that must parse.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/cache/*.json`.'
+                    type: str
+                    required: true
+                  keys:
+                    description:
+                      - Keys that the object in each must have.
+                      - 'Example: `[''collected_at'', ''entities'']`.'
+                    type: list
+                    elements: str
+                    default: []
+              sqlite:
+                description:
+                  - SQLite databases that must be whole.
+                type: dict
+                options:
+                  path:
+                    description:
+                      - 'Absolute path, as it is on the live host. Shell patterns are allowed (`*`, `?`,
+                        `[a-z]`, and `**` for any number of directories): at least one file must match,
+                        and all that do are looked at.'
+                      - 'Example: `/srv/app/app.db`.'
+                    type: str
+                    required: true
+              live_only:
+                description:
+                  - 'Whether the check needs the running system (its services, its network): then it is
+                    run after a restore to `live` and by `restaura check`, and in no drill.'
+                type: bool
+                default: false
+              timeout:
+                description:
+                  - Seconds after which the check has failed. A service that cannot be reached, or answers
+                    that it is not ready (502, 503, 504), is asked again until then.
+                  - At least 1.
+                type: int
+                default: 300
+            default: []
+          container:
+            description:
+              - Name of the container that the server runs in.
+            type: str
+            default: ''
+          host:
+            description:
+              - 'Name or address of a server on another host. Empty: this host''s own, at 127.0.0.1.'
+            type: str
+            default: ''
+          port:
+            description:
+              - Port of the server.
+              - At least 1.
+            type: int
+            default: 6379
+          socket:
+            description:
+              - Unix socket of a server of this host, in place of host and port.
+            type: str
+            default: ''
+          user:
+            description:
+              - 'ACL user to log in as. Empty: `default`.'
+            type: str
+            default: ''
+          password:
+            description:
+              - Password of that user.
+            type: str
+          tls:
+            description:
+              - Whether the server is reached over TLS.
+            type: bool
+            default: false
+          tls_ca_file:
+            description:
+              - CA certificates (PEM) that the server's must be signed by.
+            type: str
+            default: ''
+          tls_cert_file:
+            description:
+              - Certificate (PEM) to show to the server.
+            type: str
+            default: ''
+          tls_key_file:
+            description:
+              - Key (PEM) of that certificate.
+            type: str
+            default: ''
+          save_timeout:
+            description:
+              - Seconds that a background save may take.
+              - At least 1.
+            type: int
+            default: 3600
+          terminate_clients:
+            description:
+              - Whether a restore to `live` may end the connections of clients, which then connect again.
             type: bool
             default: false
 """

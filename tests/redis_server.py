@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from restaura.config.schema import Config, Settings
 from restaura.host import Host
 from restaura.paths import Paths
 from restaura.sources.redis import Redis, RedisComponent
+from tests.memory_point import MemoryPoint, take
 
 FUNCTION = "#!lua name=shop\nredis.register_function('total', function(keys, args) return 42 end)"
 LATER = int(time.time()) + 40_000_000
@@ -22,7 +24,9 @@ LATER = int(time.time()) + 40_000_000
 def run(*argv: str, stdin: str = "", check: bool = True) -> str:
     """Run a program and return what it says."""
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, env=env, timeout=120)
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, errors="replace", check=False, env=env, timeout=120
+    )
     assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
     return done.stdout + ("" if check else done.stderr)
 
@@ -36,25 +40,40 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 class Server:
-    """A server of this host as the account redis, with its data in `folder`; `settings` are lines of its redis.conf."""
+    """A server of this host as the account redis, with its data in `folder`; `settings` are lines of its redis.conf.
 
-    def __init__(self, folder: Path, port: int, settings: Sequence[str] = (), password: str = "") -> None:
+    With `aclfile`, users and password stand in a file that `settings` name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        settings: Sequence[str] = (),
+        password: str = "",
+        *,
+        aclfile: bool = False,
+        sentinel: bool = False,
+    ) -> None:
         self.folder, self.port, self.settings, self.password = folder, port, list(settings), password
+        self.aclfile, self.sentinel = aclfile, sentinel
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
         self.folder.mkdir(exist_ok=True)
         config = self.folder / "redis.conf"
-        lines = [f"dir {self.folder}", f"port {self.port}", f"unixsocket {self.folder}/s", "bind 127.0.0.1", 'save ""']
+        lines = [f"dir {self.folder}", f"port {self.port}", f"unixsocket {self.folder}/s", "bind 127.0.0.1"]
+        lines += [] if self.sentinel else ['save ""']
         lines += [f"logfile {self.folder}/log", *self.settings]
-        lines += [f"requirepass {self.password}"] if self.password else []
+        lines += [f"requirepass {self.password}"] if self.password and not self.aclfile else []
         if not config.exists():
             config.write_text("\n".join(lines) + "\n")
         run("chown", "-R", "redis:redis", str(self.folder))
         argv = ["setpriv", "--reuid=redis", "--regid=redis", "--init-groups", "redis-server", str(config)]
+        argv += ["--sentinel"] if self.sentinel else []
         self.process = subprocess.Popen(argv, cwd="/")
         wait_until(lambda: self.cli("PING", check=False) == "PONG")
-        wait_until(lambda: "loading:0" in self.cli("INFO", "persistence"))
+        wait_until(lambda: self.sentinel or "loading:0" in self.cli("INFO", "persistence"))
         return self
 
     def stop(self, *, kill: bool = False) -> None:
@@ -62,6 +81,12 @@ class Server:
             (self.process.kill if kill else self.process.terminate)()
             self.process.wait(60)
             self.process = None
+
+    def kill_child(self) -> None:
+        """Kill what saves or rewrites, as Redis itself does where it no longer needs it."""
+        assert self.process is not None
+        run("pkill", "-USR1", "-P", str(self.process.pid))
+        wait_until(lambda: "rdb_bgsave_in_progress:0" in self.cli("INFO", "persistence"))
 
     def cli(self, *words: str, database: int = 0, stdin: str = "", check: bool = True, user: str = "") -> str:
         login = ["--user", user] if user else []
@@ -71,7 +96,7 @@ class Server:
         said = done.stdout.strip()
         if check:
             wrong = [one for one in said.splitlines() if one.startswith(("ERR", "NOPERM", "WRONGTYPE", "NOAUTH"))]
-            assert done.returncode == 0 and not wrong, f"{words}: {said}{done.stderr}"
+            assert (done.returncode, wrong) == (0, []), f"{words}: {said}{done.stderr}"
         return said
 
     def seed(self) -> None:
@@ -138,17 +163,40 @@ def make_host(root: Path) -> Host:
     return Host(Paths(root), Config(Settings(host="web1", reserve_bytes=1_000_000)))
 
 
-def source(host: Host, server: Server | None = None, password: str | None = None, **options: Any) -> Redis:
+def source(system: Host, server: Server | None = None, password: str | None = None, **options: Any) -> Redis:
     """Return the source for a server."""
     if server is not None:
         options.setdefault("port", server.port)
         password = server.password if password is None else password
     component = RedisComponent(name="cache", **options)
-    secret = host.paths.keys / "components.cache.password"
+    secret = system.paths.keys / "components.cache.password"
     secret.unlink(missing_ok=True)
     if password:
         secret.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w") as out:
             out.write(password)
-    return Redis(component, host)
+    return Redis(component, system)
+
+
+def taken(own: Redis) -> MemoryPoint:
+    """Take a point as a run does."""
+    assert own.probe().problems == []
+    own.prepare("content")
+    return take(own)
+
+
+def recover(host: Host) -> None:
+    """Pay every debt, as `restaura recover` does once the process that made it is dead."""
+    for debt in reversed(host.journal.open_debts()):
+        if debt.owner == "spool":
+            shutil.rmtree(debt.data["path"], ignore_errors=True)
+        else:
+            Redis.take_back(debt.act, debt.data)
+        host.journal.settle(debt)
+
+
+def leftovers(host: Host) -> list[str]:
+    """Name what nothing may leave behind."""
+    there = [*host.paths.spool.glob("*"), *host.paths.kept.glob("*"), *host.paths.var.parent.glob("restaura-drill")]
+    return [str(one) for one in (*there, *host.journal.open_debts())]

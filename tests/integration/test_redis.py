@@ -2,28 +2,29 @@
 """Everything that the redis source promises, on real servers: frozen, drilled, restored live, undone, and refused."""
 
 import json
-import os
-import re
-import secrets
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from restaura.errors import ConfigError, RefusedError, RestauraError, SourceError
+from restaura.errors import ConfigError, RefusedError
 from restaura.host import Host
-from restaura.redis import scratch, swap
 from restaura.sources import Staged, Target
 from restaura.sources.redis import Redis
 from tests.memory_point import MemoryPoint, take
-from tests.redis_server import FUNCTION, LATER, Server, make_host, run, scratch_root, source, wait_until
+from tests.redis_server import (
+    FUNCTION,
+    LATER,
+    Server,
+    leftovers,
+    make_host,
+    run,
+    scratch_root,
+    source,
+    taken,
+    wait_until,
+)
 
 pytestmark = pytest.mark.debian12
 PASSWORD = "Live-Pw-7f2c"
@@ -41,14 +42,9 @@ def server() -> Iterator[Server]:
     folder = Path("/var/tmp/rds-live")
     run("rm", "-rf", str(folder))
     folder.mkdir()
-    (folder / "users.acl").touch()
-    made = Server(folder, 6391, ["appendonly yes", f"aclfile {folder}/users.acl"], PASSWORD)
-    # With an aclfile, redis.conf may name no user: the password is set as a user's is.
-    made.password = ""
+    (folder / "users.acl").write_text(f"user default on >{PASSWORD} ~* &* +@all\n")
+    made = Server(folder, 6391, ["appendonly yes", f"aclfile {folder}/users.acl"], PASSWORD, aclfile=True)
     made.start()
-    made.cli("ACL", "SETUSER", "default", f">{PASSWORD}")
-    made.password = PASSWORD
-    made.cli("ACL", "SAVE")
     made.seed()
     yield made
     made.stop()
@@ -74,12 +70,6 @@ def clean(server: Server, host: Host, point: MemoryPoint) -> Iterator[None]:
         server.seed()
 
 
-def taken(own: Redis) -> MemoryPoint:
-    assert own.probe().problems == []
-    own.prepare("content")
-    return take(own)
-
-
 def staged(own: Redis, point: MemoryPoint) -> Staged:
     """Stage a point beside the live data, and compare it as a restore does."""
     found = own.stage(point, Target("live"))
@@ -91,11 +81,6 @@ def staged(own: Redis, point: MemoryPoint) -> Staged:
 def done(host: Host, found: Staged) -> None:
     """Settle what a restore settles once all was swapped."""
     host.journal.settle(found.data["debt"])
-
-
-def leftovers(host: Host) -> list[str]:
-    there = [*host.paths.spool.glob("*"), *host.paths.kept.glob("*"), *host.paths.var.parent.glob("restaura-drill")]
-    return [str(one) for one in (*there, *host.journal.open_debts())]
 
 
 def test_a_point_holds_what_a_person_expects(server: Server, host: Host, point: MemoryPoint) -> None:
@@ -177,4 +162,125 @@ def test_a_live_restore_swaps_undoes_and_discards(clean: None, server: Server, h
     server.start()
     server.cli("ACL", "DELUSER", "later")
     assert server.content() == good
+    assert leftovers(host) == []
+
+
+def test_the_append_only_files_of_a_point_are_the_same_moment(server: Server, host: Host) -> None:
+    """Writers never stop: what the artifacts hold has to be equal all the same, by a server of each."""
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            server.cli(stdin="INCR counter\nINCR counter\nRPUSH log x\n" * 20)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        point = taken(source(host, server))
+    finally:
+        stop.set()
+        writer.join()
+    found = []
+    for kind in ("dump.rdb", "appendonlydir/"):
+        folder = Path(f"/var/tmp/rds-{kind.strip('/.')}")
+        run("rm", "-rf", str(folder))
+        for name in [one for one in point.data if one.startswith(kind)]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(point.data[name])
+        other = Server(folder, 6392, ["appendonly yes"] if kind == "appendonlydir/" else []).start()
+        content = other.content()
+        other.stop()
+        run("rm", "-rf", str(folder))
+        found.append({name: value for name, value in content.items() if name != "users"})
+    assert found[0] == found[1]
+    assert int(found[0]["0 counter"][1]) > 1
+
+
+CHANGES = {
+    "a value": ("SET", "plain", "valuf"),
+    "a bit": ("SETBIT", "bits", "78", "1"),
+    "a counter": ("INCR", "counter"),
+    "a new key": ("SET", "one more", ""),
+    "a key less": ("DEL", "number"),
+    "another name": ("RENAME", "ints", "integers"),
+    "a time of expiry, by a millisecond": ("PEXPIREAT", "session:2", f"{LATER}124"),
+    "no time of expiry": ("PERSIST", "session:1"),
+    "the order of a list": ("LMOVE", "list", "list", "LEFT", "RIGHT"),
+    "an item of a long list": ("LSET", "long", "277", "item278"),
+    "a member": ("SADD", "set", "four"),
+    "a score's last bit": ("ZADD", "scores", "1.5000000000000002", "a"),
+    "a field": ("HSET", "hash", "f1", "v2"),
+    "a field of many": ("HSET", "wide", "f250", "w250"),
+    "an entry of a stream": ("XADD", "stream", "4-1", "f", "v"),
+    "an entry that was deleted": ("XDEL", "stream", "3-1"),
+    "an acknowledgement": ("XACK", "stream", "workers", "1-1"),
+    "a consumer": ("XGROUP", "CREATECONSUMER", "stream", "workers", "bia"),
+    "a group's place": ("XGROUP", "SETID", "empty", "readers", "9-9"),
+    "another database": ("MOVE", "hll", "3"),
+    "another type": ("EVAL", "redis.call('DEL','list') return redis.call('SADD','list','a','b','c')", "0"),
+    "a function": ("FUNCTION", "LOAD", "REPLACE", FUNCTION.replace("42", "43")),
+    "a user's rule": ("ACL", "SETUSER", "shop", "+get", "+set"),
+    "a user's password": ("ACL", "SETUSER", "shop", ">other-Pw"),
+}
+
+
+def test_every_small_change_shows_in_the_fingerprint(clean: None, server: Server, host: Host) -> None:
+    def fingerprint() -> dict[str, str]:
+        with source(host, server).freeze("content") as frozen:
+            list(frozen.artifacts())
+            frozen._description["salt"] = "00"
+            return frozen.outcome({}).fingerprint.parts
+
+    before = fingerprint()
+    assert fingerprint() == before
+    for what, command in CHANGES.items():
+        server.cli(*command)
+        after = fingerprint()
+        assert after != before, what
+        before = after
+
+
+def test_encodings_do_not_show_in_the_fingerprint(clean: None, server: Server, host: Host) -> None:
+    first = taken(source(host, server))
+    server.cli("CONFIG", "SET", "list-max-listpack-size", "2", "hash-max-listpack-entries", "1")
+    server.cli("CONFIG", "SET", "set-max-intset-entries", "1", "zset-max-listpack-entries", "1")
+    server.cli("DEL", "list", "hash", "scores", "ints")
+    server.cli(stdin="RPUSH list a b c a\nZADD scores 0.1 c 15e-1 a -inf b\nHSET hash f2 v2 f1 v1\nSADD ints 3 2 1")
+    assert server.cli("OBJECT", "ENCODING", "hash") == "hashtable"
+    second = taken(source(host, server))
+    server.cli("CONFIG", "SET", "list-max-listpack-size", "-2", "hash-max-listpack-entries", "128")
+    server.cli("CONFIG", "SET", "set-max-intset-entries", "512", "zset-max-listpack-entries", "128")
+    assert first.record.fingerprint is not None
+    assert second.record.fingerprint is not None
+    wrong = first.record.fingerprint.differences(second.record.fingerprint)
+    assert [one for one in wrong if "user" not in one] == []
+
+
+def test_files_are_enough_for_somebody_without_restaura(
+    server: Server, host: Host, point: MemoryPoint, tmp_path: Path
+) -> None:
+    own = source(host, server)
+    found = own.stage(point, Target("dir", str(tmp_path / "out")))
+    assert own.busy(found) == []
+    assert own.plan_swap(found) == {}
+    assert point.record.fingerprint is not None
+    assert point.record.fingerprint.differences(own.fingerprint(found, "content")) == []
+    with pytest.raises(RefusedError, match="not empty"):
+        own.stage(point, Target("dir", str(tmp_path / "out")))
+    with pytest.raises(ConfigError, match="as a whole"):
+        own.stage(point, Target("live", paths=("plain",)))
+    folder = Path("/var/tmp/rds-hand")
+    run("rm", "-rf", str(folder))
+    run("cp", "-r", str(tmp_path / "out"), str(folder))
+    (folder / "redis.conf").unlink()
+    other = Server(folder, 6393, [f"aclfile {folder}/users.acl"], aclfile=True, password=PASSWORD)
+    other.start()
+    try:
+        wanted, content = server.content(), other.content()
+        assert {name: one for name, one in content.items() if name != "0 counter"} == {
+            name: one for name, one in wanted.items() if name not in ("0 counter", "0 log")
+        }
+    finally:
+        other.stop()
+        run("rm", "-rf", str(folder))
     assert leftovers(host) == []

@@ -223,11 +223,7 @@ class FrozenServer:
                 copied += servers.append(self.server, files, f"{base}/{path}", to, most)
             kept.append((to.name, kind))
         if copied != cut or self._manifest(files, f"{base}/{name}.manifest") != listed:
-            raise SourceError(
-                f"its append-only files were rewritten during the copy ({copied} of {cut} bytes)",
-                where=self.server.where,
-                fix="run the plan again; BGREWRITEAOF must not be called meanwhile",
-            )
+            raise self._rewritten()
         lines = "".join(f"file {one} seq 1 type {kind}\n" for one, kind in kept)
         (target / f"{name}.manifest").write_text(lines)
         return [
@@ -235,10 +231,16 @@ class FrozenServer:
             for one in sorted(target.iterdir())
         ]
 
+    def _rewritten(self) -> SourceError:
+        what = "its append-only files were rewritten during the copy"
+        return SourceError(what, where=self.server.where, fix="run the plan again, without BGREWRITEAOF meanwhile")
+
     def _await_written(self, cut: int) -> None:
         deadline = time.monotonic() + _FLUSH_SECONDS
         with session(self.server) as client:
-            while int(self._same(client)["aof_current_size"]) < cut:
+            while int((told := self._same(client))["aof_current_size"]) < cut:
+                if told["aof_base_size"] != self.told["aof_base_size"]:
+                    raise self._rewritten()
                 if time.monotonic() > deadline:
                     raise SourceError(
                         f"did not write its append-only file within {_FLUSH_SECONDS} s", where=self.server.where

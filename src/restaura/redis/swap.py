@@ -3,7 +3,7 @@
 
 Everything lies in one directory: `dump.rdb` is what is restored, `before.rdb` what was live, `after.rdb` what was live
 when it was undone, `state.json` how far it came. A server that is a replica of nobody refuses writes and keeps its
-data: so nothing that was acknowledged is missing from what is kept.
+data: so nothing that was acknowledged is missing from what is kept. One that has to send its data pauses writes for it.
 """
 
 import contextlib
@@ -136,7 +136,11 @@ def _hold(record: Mapping[str, Any], phase: str) -> None:
             _write_state(record, phase, {name: there[name] for name in _OURS if name in there})
         for name, value in _HOLDING.items():
             client.config_set(name, value)
-        client.execute_command("REPLICAOF", *NOBODY)
+        if servers.files_of(live, client.info("server")) is None:
+            # A replica of nobody sends its data to nobody.
+            client.execute_command("CLIENT", "PAUSE", 1000 * SAVE_SECONDS, "WRITE")
+        else:
+            client.execute_command("REPLICAOF", *NOBODY)
         if record["terminate"]:
             for kind in ("normal", "pubsub"):
                 client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
@@ -147,6 +151,7 @@ def _let_go(record: Mapping[str, Any]) -> None:
     live = Server.from_json(record["server"])
     with session(live) as client:
         client.execute_command("REPLICAOF", "NO", "ONE")
+        client.execute_command("CLIENT", "UNPAUSE")
         for name, value in _settings(record).items():
             client.config_set(name, value)
         servers.await_idle(client, live, SAVE_SECONDS)
@@ -187,7 +192,7 @@ def _replace(record: Mapping[str, Any], rdb: Path, needs: Needs) -> None:
     _clear(record)
     password = secrets.token_hex(32)
     second = Scratch(live, Path(record["scratch"]))
-    address = _address(live)
+    address = address_for(live)
     try:
         port = _start(second, rdb, needs, address, password)
         with session(live) as client, second.session(password) as other:
@@ -199,6 +204,7 @@ def _replace(record: Mapping[str, Any], rdb: Path, needs: Needs) -> None:
             if "tls-replication" in _settings(record):
                 client.config_set("tls-replication", "no")
             client.execute_command("REPLICAOF", address, port)
+            client.execute_command("CLIENT", "UNPAUSE")
             _await_copy(client, live, f"{address}:{port}")
             there = servers.keyspace_of(other.info("keyspace"))
             here = servers.keyspace_of(client.info("keyspace"))
@@ -224,7 +230,7 @@ def _start(second: Scratch, rdb: Path, needs: Needs, address: str, password: str
     raise SourceError("found no free port", where=second.where)
 
 
-def _address(live: Server) -> str:
+def address_for(live: Server) -> str:
     """Return the address of this host at which the live server can reach us; RefusedError where that would be in clear.
 
     A container's second server shares its network.

@@ -90,7 +90,7 @@ class Redis:
         mode, version = told.get("redis_mode", "standalone"), str(told["redis_version"])
         if mode != "standalone":
             what = "a cluster" if mode == "cluster" else "a Sentinel, which holds no data"
-            problems.append((f"the server is {what}", "name a server that is neither: clusters are not supported"))
+            return Probe(problems=[(f"the server is {what}", "name a single server: others are not supported")])
         if tuple(int(one) for one in version.split(".")[:2]) < OLDEST:
             problems.append((f"the server is version {version}", "version 7.0 is the oldest supported"))
         if told["role"] == "slave":
@@ -211,6 +211,7 @@ class Redis:
     def _refuse(self, described: dict[str, Any]) -> None:
         """Raise RefusedError when the live server cannot hold what the point has."""
         server = self._server()
+        swap.address_for(server)
         with session(server) as client:
             told = client.info()
             if told.get("redis_mode", "standalone") != "standalone":
@@ -376,4 +377,6 @@ def _write(point: PointReader, name: str, to: Path) -> None:
         shutil.copyfileobj(stream, out, 1 << 18)
 
 
-SOURCE = SourceKind("redis", RedisComponent, Redis, packages=("redis-tools", "python3-redis"), files=False)
+SOURCE = SourceKind(
+    "redis", RedisComponent, Redis, packages=("redis-tools", "python3-redis", "python3-docker"), files=False
+)

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong with a Redis server, in its freeze, in a restore, and what is told of it; nothing is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from restaura.errors import RefusedError, RestauraError, SourceError
+from restaura.host import Host
+from restaura.redis.scratch import NoRoomError, Scratch
+from restaura.sources import Staged, Target
+from restaura.sources.redis import Redis
+from tests.memory_point import MemoryPoint, take
+from tests.redis_server import Server, leftovers, make_host, recover, run, scratch_root, source, taken, wait_until
+
+pytestmark = pytest.mark.debian12
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with scratch_root("/var/tmp/rdf") as root:
+        yield make_host(root)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    path = Path("/var/tmp/rdf-live")
+    run("rm", "-rf", str(path))
+    yield path
+    run("rm", "-rf", str(path))
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    """A server with a few keys and an append-only file; each test has its own."""
+    run("rm", "-rf", str(folder))
+    made = Server(folder, 6395, ["appendonly yes"], "Live-Pw-1").start()
+    made.cli(stdin="SET a 1\nSET b 2\nRPUSH list 1 2 3\nSELECT 2\nSET c 3")
+    made.cli("ACL", "SETUSER", "shop", "on", ">shop-Pw", "~*", "+get")
+    yield made
+    made.stop(kill=True)
+
+
+@pytest.fixture
+def point(server: Server, host: Host) -> MemoryPoint:
+    return taken(source(host, server))
+
+
+def test_a_server_that_does_not_answer_or_refuses_the_login_says_so(server: Server, host: Host) -> None:
+    for password, said in (("Wrong-Pw", "login is refused"), ("", "login is refused")):
+        [(what, fix)] = source(host, server, password=password).probe().problems
+        assert said in what
+        assert "component cache" in fix
+        assert "Wrong-Pw" not in what + fix
+    server.cli("ACL", "SETUSER", "poor", "on", ">poor-Pw", "+info", "+client")
+    [(what, fix)] = source(host, server, password="poor-Pw", user="poor").probe().problems
+    assert "may not" in what
+    assert fix.startswith("ACL SETUSER poor")
+    [(what, fix)] = source(host, server, container="nowhere").probe().problems
+    assert fix in ("docker ps --all", "systemctl start docker", "systemctl restart docker")
+    server.stop()
+    [(what, fix)] = source(host, server).probe().problems
+    assert "does not answer" in what
+    assert fix == "systemctl start redis-server"
+    assert leftovers(host) == []
+
+
+def test_a_user_with_what_the_documentation_lists_can_back_up(server: Server, host: Host) -> None:
+    listed = (Path(__file__).parents[2] / "docs/sources/redis.md").read_text().split("ACL SETUSER restaura ", 1)[1]
+    rules = [one for one in listed.split("\n")[0].split("`")[0].split(" ") if not one.startswith(">")]
+    server.cli("ACL", "SETUSER", "restaura", ">backup-Pw", *rules)
+    wanted = taken(source(host, server)).record.fingerprint
+    found = taken(source(host, server, password="backup-Pw", user="restaura")).record.fingerprint
+    assert wanted is not None
+    assert found is not None
+    assert [one for one in wanted.differences(found) if not one.startswith("user ")] == []
+
+
+@pytest.mark.parametrize(("setting", "said"), [("cluster-enabled yes", "a cluster"), ("", "a Sentinel")])
+def test_what_is_no_single_server_is_refused(setting: str, said: str, host: Host) -> None:
+    path = Path("/var/tmp/rdf-other")
+    run("rm", "-rf", str(path))
+    other = Server(path, 6396, [setting], sentinel=not setting).start()
+    try:
+        [(what, _)] = source(host, other).probe().problems
+        assert said in what
+    finally:
+        other.stop(kill=True)
+        run("rm", "-rf", str(path))
+
+
+def test_a_replica_is_backed_up_with_a_warning_and_not_restored(server: Server, host: Host, point: MemoryPoint) -> None:
+    path = Path("/var/tmp/rdf-other")
+    run("rm", "-rf", str(path))
+    replica = Server(path, 6396, ["replicaof 127.0.0.1 6395", "masterauth Live-Pw-1"]).start()
+    try:
+        wait_until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"))
+        own = source(host, replica)
+        assert "replica of 127.0.0.1:6395" in own.probe().warnings[0]
+        found = take(own).record.fingerprint
+        assert found is not None
+        assert point.record.fingerprint is not None
+        assert [one for one in point.record.fingerprint.differences(found) if not one.startswith("user ")] == []
+        with pytest.raises(RefusedError, match="is a replica of"):
+            own.stage(point, Target("live"))
+        server.stop()
+        wait_until(lambda: "master_link_status:down" in replica.cli("INFO", "replication"))
+        assert "has lost it" in own.probe().problems[0][0]
+    finally:
+        replica.stop(kill=True)
+        run("rm", "-rf", str(path))
+    assert leftovers(host) == []
+
+
+def test_a_save_that_fails_or_never_ends_or_is_not_ours_is_no_copy(server: Server, host: Host, folder: Path) -> None:
+    own = source(host, server, save_timeout=1)
+    # Each key takes half a minute to save.
+    server.cli("CONFIG", "SET", "rdb-key-save-delay", "30000000")
+    with own.freeze("content") as frozen, pytest.raises(SourceError, match="did not end within 1 s"):
+        list(frozen.artifacts())
+    with pytest.raises(SourceError, match="did not end within 1 s"):
+        own.prepare("content")
+    server.kill_child()
+    server.cli("CONFIG", "SET", "rdb-key-save-delay", "0")
+    own = source(host, server)
+    with own.freeze("content") as frozen:
+        wait_until(lambda: "rdb_bgsave_in_progress:0" in server.cli("INFO", "persistence"))
+        server.cli("SET", "later", "1")
+        server.cli("BGSAVE")
+        wait_until(lambda: "rdb_bgsave_in_progress:0" in server.cli("INFO", "persistence"))
+        with pytest.raises(SourceError, match="another save took the place"):
+            list(frozen.artifacts())
+    with own.freeze("content") as frozen:
+        wait_until(lambda: "rdb_bgsave_in_progress:0" in server.cli("INFO", "persistence"))
+        server.cli("BGREWRITEAOF")
+        wait_until(lambda: "aof_rewrite_in_progress:0" in server.cli("INFO", "persistence"))
+        with pytest.raises(SourceError, match="rewritten during the copy"):
+            list(frozen.artifacts())
+    folder.chmod(0o500)
+    run("chown", "root", str(folder))
+    with own.freeze("content") as frozen, pytest.raises(SourceError, match="BGSAVE failed"):
+        list(frozen.artifacts())
+    assert "last background save failed" in own.probe().problems[0][0]
+    assert server.cli("CONFIG", "GET", "auto-aof-rewrite-percentage").splitlines()[1] == "100"
+    assert leftovers(host) == []
+
+
+def test_a_server_that_dies_in_the_freeze_is_no_copy(server: Server, host: Host) -> None:
+    own = source(host, server)
+    server.cli("CONFIG", "SET", "rdb-key-save-delay", "30000000")
+    with own.freeze("content") as frozen:
+        server.stop(kill=True)
+        with pytest.raises(SourceError, match="does not answer"):
+            list(frozen.artifacts())
+    # The setting could not be put back, and is owed; the server comes back with its own.
+    assert len(host.journal.open_debts()) == 1
+    server.start()
+    recover(host)
+    with own.freeze("content") as frozen:
+        server.stop(kill=True)
+        server.start()
+        with pytest.raises(SourceError, match="was started again"):
+            list(frozen.artifacts())
+    recover(host)
+    assert leftovers(host) == []
+
+
+def test_settings_come_back_after_a_kill_in_the_freeze(server: Server, host: Host) -> None:
+    killed(host, server, "with own.freeze('content'): os.kill(os.getpid(), 9)")
+    assert server.cli("CONFIG", "GET", "auto-aof-rewrite-percentage").splitlines()[1] == "0"
+    killed(host, server, "with own.scratch() as target: os.kill(os.getpid(), 9)")
+    recover(host)
+    assert server.cli("CONFIG", "GET", "auto-aof-rewrite-percentage").splitlines()[1] == "100"
+    assert leftovers(host) == []
+
+
+def test_without_memory_for_a_second_server_only_counts_are_taken_and_told(
+    server: Server, host: Host, point: MemoryPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(self: Scratch, size: int) -> None:
+        raise NoRoomError("a second server needs more memory")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Scratch, "_need_memory", none)
+        poor = take(source(host, server))
+        assert poor.record.fingerprint is not None
+        assert poor.record.fingerprint.depth == "catalog"
+        assert "proves no content" in poor.record.notes[0]
+        own = source(host, server)
+        found = own.stage(poor, Target("live"))
+        with pytest.raises(NoRoomError):
+            own.fingerprint(found, "content")
+    recover(host)
+    own = source(host, server)
+    found = own.stage(poor, Target("live"))
+    assert poor.record.fingerprint.differences(own.fingerprint(found, "catalog")) == []
+    recover(host)
+    wanting = described(point, memory=10**15)
+    with pytest.raises(NoRoomError, match="are available on this host"):
+        own.fingerprint(own.stage(wanting, Target("live")), "content")
+    recover(host)
+    assert leftovers(host) == []
+
+
+def described(point: MemoryPoint, **changed: object) -> MemoryPoint:
+    """Return the point with another description."""
+    told = {**json.loads(point.data["server.json"]), **changed}
+    return MemoryPoint(point.record, {**point.data, "server.json": json.dumps(told).encode()}, point.secret)
+
+
+def test_what_the_server_cannot_hold_is_refused_before_anything_is_done(
+    server: Server, host: Host, point: MemoryPoint
+) -> None:
+    own, before = source(host, server), server.content()
+    for wrong, said in (
+        (described(point, modules=[{"name": "search", "ver": 2, "path": "", "args": []}]), "lacks the modules search"),
+        (described(point, keyspace={"db20": [1, 0]}), "database 20"),
+    ):
+        with pytest.raises(RefusedError, match=said):
+            own.stage(wrong, Target("live"))
+    server.cli("CONFIG", "SET", "maxmemory", "1000")
+    with pytest.raises(RefusedError, match="maxmemory is 1000"):
+        own.stage(point, Target("live"))
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+    rdb = point.data["dump.rdb"]
+    newer = MemoryPoint(point.record, {**point.data, "dump.rdb": b"REDIS0999" + rdb[9:]}, set())
+    with pytest.raises(RefusedError, match=r"newer version than this server reads.*999"):
+        own.fingerprint(own.stage(newer, Target("live")), "content")
+    recover(host)
+    spoilt = bytearray(rdb)
+    spoilt[-4] ^= 1
+    corrupt = MemoryPoint(point.record, {**point.data, "dump.rdb": bytes(spoilt)}, set())
+    with pytest.raises(SourceError, match="does not load the data"):
+        own.fingerprint(own.stage(corrupt, Target("live")), "content")
+    recover(host)
+    with redis.Redis(port=server.port, password=server.password, client_name="sentinel-1a2b-cmd") as sentinel:
+        sentinel.ping()
+        with pytest.raises(RefusedError, match="Sentinel watches"):
+            own.stage(point, Target("live"))
+    assert server.content() == before
+    server.stop()
+    with pytest.raises(SourceError, match="does not answer"):
+        own.stage(point, Target("live"))
+    assert leftovers(host) == []
+
+
+def test_clients_are_named_and_acknowledged_writes_are_kept(server: Server, host: Host, point: MemoryPoint) -> None:
+    acknowledged, failed = [0], threading.Event()
+
+    def write() -> None:
+        with redis.Redis(port=server.port, password=server.password, client_name="worker") as client:
+            try:
+                while True:
+                    acknowledged[0] = int(client.incr("orders"))
+            except redis.RedisError:
+                failed.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    wait_until(lambda: acknowledged[0] > 10)
+    careful = source(host, server)
+    found = careful.stage(point, Target("live"))
+    assert any("(worker)" in one for one in careful.busy(found))
+    with pytest.raises(RefusedError, match="in use"):
+        Redis.swap(careful.plan_swap(found))
+    assert not failed.is_set()
+    recover(host)
+    live = source(host, server, terminate_clients=True)
+    found = live.stage(point, Target("live"))
+    assert live.busy(found) == []
+    record = live.plan_swap(found)
+    Redis.swap(record)
+    writer.join()
+    assert server.cli("GET", "orders") == ""
+    Redis.undo(record)
+    assert server.cli("GET", "orders") == str(acknowledged[0])
+    Redis.discard(record)
+    host.journal.settle(found.data["debt"])
+    assert leftovers(host) == []
+
+
+KILLED_IN_SWAP = ("_save:before", "_save:after", "_await_copy:before", "_await_copy:after", "_let_go:after", "end")
+
+
+@pytest.mark.parametrize("at", KILLED_IN_SWAP)
+def test_a_swap_that_was_killed_is_taken_back(at: str, server: Server, host: Host, point: MemoryPoint) -> None:
+    server.cli("SET", "newer", "1")
+    server.cli("ACL", "SETUSER", "shop", "+set")
+    before, settings = server.content(), server.cli("CONFIG", "GET", "*")
+    found = source(host, server).stage(point, Target("live"))
+    killed(host, server, f"kill_at({at!r}); Redis.swap({found.data['record']!r}); os.kill(os.getpid(), 9)")
+    assert (server.content() == before) == (at in ("_save:before", "_save:after", "_await_copy:before"))
+    Redis.undo(found.data["record"])
+    Redis.discard(found.data["record"])
+    recover(host)
+    assert server.content() == before
+    assert server.cli("CONFIG", "GET", "*") == settings
+    assert "role:master" in server.cli("INFO", "replication")
+    assert leftovers(host) == []
+
+
+@pytest.mark.parametrize("at", ["_save:before", "_await_copy:before", "_let_go:after"])
+def test_an_undo_that_was_killed_is_finished(at: str, server: Server, host: Host, point: MemoryPoint) -> None:
+    server.cli("SET", "newer", "1")
+    before, settings = server.content(), server.cli("CONFIG", "GET", "*")
+    found = source(host, server).stage(point, Target("live"))
+    Redis.swap(found.data["record"])
+    killed(host, server, f"kill_at({at!r}); Redis.undo({found.data['record']!r})")
+    Redis.undo(found.data["record"])
+    assert server.content() == before
+    assert server.cli("CONFIG", "GET", "*") == settings
+    Redis.discard(found.data["record"])
+    recover(host)
+    assert leftovers(host) == []
+
+
+KILLER = """
+import os, sys
+from tests.redis_server import make_host, source
+from pathlib import Path
+from restaura.redis import swap
+from restaura.sources.redis import Redis
+def kill_at(at):
+    name, _, when = at.partition(":")
+    if not when:
+        return
+    real = getattr(swap, name)
+    def act(*arguments, **options):
+        if when == "after":
+            real(*arguments, **options)
+        os.kill(os.getpid(), 9)
+    setattr(swap, name, act)
+host = make_host(Path(sys.argv[1]))
+own = source(host, None, sys.argv[3], port=int(sys.argv[2]))
+"""
+
+
+def killed(host: Host, server: Server, code: str) -> None:
+    """Run code in a process that kills itself."""
+    argv = [sys.executable, "-c", KILLER + code, str(host.paths.root), str(server.port), server.password]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=120)
+    assert done.returncode == -9, done.stderr
+
+
+def test_a_restore_that_fails_brings_the_old_data_back(
+    server: Server, host: Host, point: MemoryPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.cli("SET", "newer", "1")
+    before = server.content()
+    own = source(host, server)
+    found: Staged = own.stage(point, Target("live"))
+    record = own.plan_swap(found)
+    # The rules of a user that this version does not know.
+    wrong = {**record, "users": [*record["users"], "user odd on +@no-such-category"]}
+    with pytest.raises(RestauraError, match="Unknown command or category"):
+        Redis.swap(wrong)
+    Redis.undo(wrong)
+    recover(host)
+    assert server.content() == before
+    assert leftovers(host) == []

@@ -3,6 +3,8 @@
 
 import json
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests import stack_files
 from tests.integration.system import System
+from tools.lab import clients
 
 LAYOUT = {
     "langchain": [
@@ -123,9 +126,9 @@ def test_a_restore_over_other_files_is_undone(system: System, srv: Path) -> None
     (srv / "gpt/model_config.json").write_text(json.dumps({**stack_files.MODEL, "provider": "other"}))
     (srv / "inteligencia/.env").write_text("TAG=2\nMONGO_PASSWORD=x\n")
     worse = told(srv)
-    system.run("restore", "--yes")
+    restored = system.run("restore", "--yes")
     assert _files(told(srv).splitlines()) == _files(old.splitlines())
-    system.run("undo")
+    system.run("undo", restored["id"])
     assert _files(told(srv).splitlines()) == _files(worse.splitlines())
 
 
@@ -141,3 +144,72 @@ def test_a_bad_file_stops_its_component_with_file_line_and_fix(system: System, s
     assert f"{srv}/inteligencia/k8s/ingest.yaml line 3: is no YAML" in errors["infra"]
     assert "fix: " in errors["infra"]
     assert "gpt" not in errors
+
+
+# -- langchain-core -----------------------------------------------------------------------------------------------
+
+# Loads the restored prompts as an application does, and fills them in.
+APPLICATION = """
+import json, warnings, yaml
+warnings.simplefilter("ignore")
+from langchain_core.prompts.loading import load_prompt, load_prompt_from_config
+named = yaml.safe_load(open("prompts.yaml"))
+print(json.dumps([
+    load_prompt_from_config(named["greeting"]).format(name="Ana", place="Recife"),
+    load_prompt_from_config(named["answer"]).format(question="1+1?"),
+    load_prompt("prompts/rag.json").format(context="all"),
+]))
+"""
+
+
+@pytest.fixture
+def interpreters() -> Iterator[Path]:
+    """A directory that every account can read: pytest's are root's."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="restaura-python-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+def configure(system: System, srv: Path, **options: str) -> None:
+    langchain = components(srv)["langchain"][0]
+    system.configure(components={"langchain": [{**langchain, **options}]})
+
+
+def test_langchain_core_loads_what_was_restored(system: System, srv: Path, interpreters: Path) -> None:
+    subprocess.run(["python3", "-m", "venv", "--without-pip", interpreters], check=True)
+    (packages,) = interpreters.glob("lib/python3*/site-packages")
+    (packages / "pinned.pth").write_text(f"{clients.folder_of('langchain')}\n")
+    python = str(interpreters / "bin/python")
+    configure(system, srv, python=python)
+    system.run("run", "daily")
+    assert [one["verdict"] for one in system.run("drill")["results"]] == ["proven"]
+    subprocess.run(["find", srv / "langchain", "-delete"], check=True)
+    system.run("restore", "--yes")
+    done = subprocess.run(
+        [python, "-c", APPLICATION], cwd=srv / "langchain", check=True, capture_output=True, text=True
+    )
+    greeting, answer, rag = json.loads(done.stdout)
+    assert greeting == "Hello Ana from Recife, olá ☀"
+    assert "Q: capital of Brazil? A: Brasília" in answer
+    assert rag == "all"
+    # What the references do not tell: langchain-core reads templates of .txt alone.
+    (srv / "langchain/templates/greeting.txt").rename(srv / "langchain/templates/greeting.md")
+    prompts = srv / "langchain/prompts.yaml"
+    prompts.write_text(prompts.read_text().replace("greeting.txt", "greeting.md"))
+    error = system.run("run", "daily", expect=1)["components"][0]["error"]
+    assert "prompts.yaml line 2: greeting: langchain-core 1." in error
+    assert "Only '.txt' files are supported" in error
+
+
+def test_prompts_are_loaded_without_rights_and_without_network(system: System, srv: Path, interpreters: Path) -> None:
+    python = interpreters / "python"
+    told = "$(id -u) $(grep -c : /proc/net/dev) $(grep CapEff /proc/self/status | tr -d '[:space:]')"
+    python.write_text(
+        f'#!/bin/sh\ncat > /dev/null\necho \'{{"version": "0", "wrong": ["\'"{told}"\'", "", "", ""]}}\'\n'
+    )
+    python.chmod(0o755)
+    configure(system, srv, python=str(python))
+    error = system.run("run", "daily", expect=1)["components"][0]["error"]
+    assert "says 65534 1 CapEff:0000000000000000" in error
+    configure(system, srv, python=str(interpreters / "gone"))
+    system.run("run", "daily")

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restaura import locks
 from restaura.config import load
@@ -19,17 +19,24 @@ from restaura.log import Log
 from restaura.paths import Paths, private_dir, write_atomic
 from restaura.point import Signer
 
+if TYPE_CHECKING:
+    from restaura.pause import Paused
+
 STATE_SECONDS = 60
 GENERATED_KEYS = ("manifest.key", "age.key")
 
 
 class Host:
-    """A host as the program on it sees it. Nothing is read before it is asked for."""
+    """A host as the program on it sees it. Nothing is read before it is asked for.
+
+    `paused` is the plan's pause while there is one.
+    """
 
     def __init__(self, paths: Paths, config: Config | None = None) -> None:
         self.paths = paths
         self._config = config
         self.journal = Journal(paths.journal)
+        self.paused: Paused | None = None
         self.log = Log(paths.logs)
 
     @cached_property

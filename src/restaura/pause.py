@@ -9,9 +9,9 @@ called. What did not run before has no part in it, and stays as it is.
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from restaura import locks, process
+from restaura import locks, process, units
 from restaura.config.schema import Config, Pause, PauseStep, Plan
 from restaura.errors import ConfigError, RestauraError, SourceError
 from restaura.hold import Hold
@@ -78,6 +78,26 @@ class Paused:
         self._note(resume(self._rows))
         self._ended = time.monotonic()
 
+    def units_for(self, names: Sequence[str]) -> list[str]:
+        """Return what is stopped by this pause of units that a component stops too."""
+        ran = [one for row in self._rows if row["kind"] == "units" for one in row["ran"]]
+        return [one for one in units.stopped_with(names) if one in ran] if ran else []
+
+    def containers_for(self, ids: Collection[str]) -> list[Row]:
+        """Return what is stopped by this pause of containers that a component stops too, with what depends on them."""
+        stopped = [one for row in self._rows if row["kind"] == "containers" for one in row["held"]["stop"]]
+        wanted = [one for one in stopped if one["id"] in ids]
+        below = {one["project"]: one["rank"] for one in sorted(wanted, key=lambda one: -one["rank"]) if one["project"]}
+        return [one for one in stopped if one in wanted or one["rank"] > below.get(one["project"], one["rank"])]
+
+    def hand_over(self, taken: Collection[str]) -> None:
+        """Leave the units and containers (ids) that were `taken` to a component, which owes their start by now."""
+        for row in self._rows:
+            if row["kind"] == "units":
+                row["ran"] = [one for one in row["ran"] if one not in taken]
+            elif row["kind"] == "containers":
+                row["held"] = {**row["held"], "stop": [one for one in row["held"]["stop"] if one["id"] not in taken]}
+
     def come_back(self) -> str:
         """Say what went on by itself while it was to be paused."""
         found = [KINDS[row["kind"]].come_back(row) for row in self._rows]
@@ -122,7 +142,11 @@ def paused(host: Host, plans: Sequence[Plan], *, limited: bool) -> Iterator[Paus
             if hold.released:
                 raise SourceError(f"could not be paused within the pause's limit of {limit:.0f} s", where="ingestion")
             host.log.event("paused", seconds=round(one.seconds, 3))
-            yield one
+            host.paused = one
+            try:
+                yield one
+            finally:
+                host.paused = None
             _end(host, one, hold, limit)
 
 

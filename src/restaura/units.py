@@ -32,6 +32,18 @@ def running(units: Iterable[str]) -> list[str]:
     return found
 
 
+def stopped_with(units: Iterable[str]) -> list[str]:
+    """Return `units`, and what systemd stops with them, by their own names."""
+    found: list[str] = []
+    left = list(units)
+    while left:
+        shown = _show(left.pop(0))
+        if (name := shown.get("Id", "")) and name not in found:
+            found.append(name)
+            left += [one for key in _STOPPED_TOO for one in shown.get(key, "").split()]
+    return found
+
+
 def stop(units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
     """Stop `units`; SourceError when one still runs after `seconds`."""
     if not units:

@@ -112,6 +112,11 @@ class DockerVolumes:
             with Daemon() as daemon:
                 chosen.containers = daemon.containers()
             held, volumes = self._plan(chosen), {one.volume.name for one in pieces if one.volume}
+            paused = self._host.paused
+            # What the plan's pause stopped stays so until its volumes are copied, though the pause ends before.
+            writing = [one.users(chosen.containers, writing=True) for one in pieces if one.way in ("stop", "pause")]
+            taken = paused.containers_for({user.id for users in writing for user in users}) if paused else []
+            held["stop"] += [dict(one) for one in taken]
 
             def broken() -> str:
                 return stopping.intruders(
@@ -124,6 +129,8 @@ class DockerVolumes:
             stack.push(turn.pop_all())
 
         def stop(limit: float) -> None:
+            if paused:
+                paused.hand_over([one["id"] for one in taken])
             captured.notes += stopping.hold_still(held, limit)
 
         def start() -> None:

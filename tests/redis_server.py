@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real Redis servers for tests: started by the program of Debian's package, seeded and read by redis-cli alone."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import redis
 
 from restaura.config.schema import Config, Settings
 from restaura.host import Host
@@ -119,35 +120,45 @@ class Server:
         self.cli("FUNCTION", "LOAD", "REPLACE", FUNCTION)
         self.cli("ACL", "SETUSER", "shop", "on", ">shop-Pw-1", "~shop:*", "&*", "+@read", "(~cache:* +set)")
 
-    def content(self, *, expiring: bool = True) -> dict[str, Any]:
-        """Return all that redis-cli shows of every key, in an order of its own."""
-        found: dict[str, Any] = {"functions": self.cli("FUNCTION", "LIST", "WITHCODE")}
-        found["users"] = sorted(self.cli("ACL", "LIST").splitlines())
-        reads = {
-            "string": ("GET",),
-            "list": ("LRANGE", "0", "-1"),
-            "set": ("SMEMBERS",),
-            "zset": ("ZRANGE", "0", "-1", "WITHSCORES"),
-            "hash": ("HGETALL",),
-            "stream": ("XRANGE", "-", "+"),
-        }
+    def client(self, database: int = 0) -> Any:
+        """Return a client of its own kind: text stays bytes."""
+        return redis.Redis(unix_socket_path=f"{self.folder}/s", password=self.password or None, db=database)
+
+    def content(self) -> dict[str, Any]:
+        """Return all that a client is shown of every key, of functions and of users."""
+        found: dict[str, Any] = {}
         for database in range(16):
-            for key in sorted(json.loads(self.cli("--json", "KEYS", "*", database=database) or "[]")):
-                given = key.encode().decode("unicode_escape") if "\\x" in key else key
-                kind = self.cli("TYPE", given, database=database) if "\0" not in given else "?"
-                if kind == "?":
-                    found[f"{database} {key}"] = "binary"
-                    continue
-                verb, *rest = reads[kind]
-                value: Any = self.cli(verb, given, *rest, database=database)
-                if kind in ("set", "hash"):
-                    lines = value.splitlines()
-                    value = sorted(lines) if kind == "set" else sorted(zip(lines[::2], lines[1::2], strict=True))
-                if kind == "stream":
-                    groups = self.cli("XINFO", "STREAM", given, "FULL", database=database).splitlines()
-                    value = [value, [one for one in groups if "-time" not in one and not one.strip().isdigit()]]
-                found[f"{database} {key}"] = [kind, value, self.cli("PEXPIRETIME", given, database=database)]
+            with self.client(database) as client:
+                for key in client.scan_iter(count=1000):
+                    kind = client.type(key).decode()
+                    value = getattr(self, f"_{kind}")(client, key)
+                    found[f"{database} {key!r}"] = (kind, value, client.execute_command("PEXPIRETIME", key))
+        with self.client() as client:
+            found["functions"] = client.execute_command("FUNCTION", "LIST", "WITHCODE")
+            found["users"] = sorted(client.execute_command("ACL", "LIST"))
         return found
+
+    def _string(self, client: Any, key: bytes) -> Any:
+        return client.get(key)
+
+    def _list(self, client: Any, key: bytes) -> Any:
+        return client.lrange(key, 0, -1)
+
+    def _set(self, client: Any, key: bytes) -> Any:
+        return client.smembers(key)
+
+    def _zset(self, client: Any, key: bytes) -> Any:
+        return client.zrange(key, 0, -1, withscores=True)
+
+    def _hash(self, client: Any, key: bytes) -> Any:
+        return client.hgetall(key)
+
+    def _stream(self, client: Any, key: bytes) -> Any:
+        groups = client.xinfo_groups(key)
+        pending = [client.xpending_range(key, one["name"], "-", "+", 99) for one in groups]
+        owed = [[(one["message_id"], one["consumer"], one["times_delivered"]) for one in group] for group in pending]
+        about = {name: value for name, value in client.xinfo_stream(key).items() if not name.startswith("radix")}
+        return client.xrange(key), groups, owed, about
 
 
 @contextmanager

@@ -4,8 +4,10 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from restaura.errors import RefusedError, SourceError
 from restaura.host import Host
@@ -63,6 +65,9 @@ class InContainer(Server):
         self.address = self.address or docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", NAME)
         argv = ["env", f"REDISCLI_AUTH={PASSWORD}", "redis-cli", "-h", self.address, "-n", str(database)]
         return run(*argv, *words, stdin=stdin, check=check).strip()
+
+    def client(self, database: int = 0) -> Any:
+        return redis.Redis(host=self.address, password=PASSWORD, db=database)
 
     def stop(self, *, kill: bool = False) -> None:
         docker("rm", "-f", "-v", NAME)

@@ -348,5 +348,10 @@ class Grafana:
 
 
 SOURCE = SourceKind(
-    "grafana", GrafanaComponent, Grafana, packages=(encryption.PACKAGE, "python3-docker", "python3-requests"), files=False
+    "grafana",
+    GrafanaComponent,
+    Grafana,
+    packages=(encryption.PACKAGE, "python3-docker", "python3-requests"),
+    files=False,
+    tier="services",
 )

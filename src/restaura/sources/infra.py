@@ -262,4 +262,4 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value.values() if isinstance(one, dict)] if isinstance(value, dict) else []
 
 
-SOURCE = SourceKind("infra", InfraComponent, Infra, ("python3-docker",))
+SOURCE = SourceKind("infra", InfraComponent, Infra, ("python3-docker",), tier="files")

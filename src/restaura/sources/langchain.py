@@ -168,4 +168,4 @@ print(json.dumps({"version": getattr(langchain_core, "__version__", "?"), "wrong
 """
 
 
-SOURCE = SourceKind("langchain", LangchainComponent, Langchain)
+SOURCE = SourceKind("langchain", LangchainComponent, Langchain, tier="files")

@@ -292,4 +292,4 @@ def _weights(folder: Folder, path: str, document: Document) -> list[tuple[str, s
     return found
 
 
-SOURCE = SourceKind("llm", LlmComponent, Llm, ("python3-requests",))
+SOURCE = SourceKind("llm", LlmComponent, Llm, ("python3-requests",), tier="files")

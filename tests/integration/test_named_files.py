@@ -119,6 +119,7 @@ def _files(lines: list[str]) -> list[str]:
     return [one for one in lines if " d " not in one]
 
 
+@pytest.mark.debian12
 def test_a_restore_over_other_files_is_undone(system: System, srv: Path) -> None:
     system.run("run", "daily")
     old = told(srv)

@@ -183,7 +183,7 @@ def secrets(spec: dict[str, Any]) -> set[str]:
 
 
 def test_every_secret_of_the_schema_is_one_to_ansible() -> None:
-    classes = [schema.Store, schema.Plan, *(kind.options for kind in registry().values())]
+    classes = [schema.Store, schema.Plan, schema.HttpPause, *(kind.options for kind in registry().values())]
     wanted = {one.name for kind in classes for one in dataclasses.fields(kind) if one.metadata.get("secret")}
     assert {"password", "s3_secret_key"} <= wanted
     assert secrets(argument_spec("backup_config")) == wanted

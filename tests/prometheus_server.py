@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Prometheus for tests: Debian's program as a unit of its own, seeded by promtool and asked by promtool alone."""
+"""A real Prometheus for tests: Debian's program as a unit of its own, seeded and asked by promtool alone."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ ELSEWHERE = Path("/srv/restaura-test-rules")
 # An hour of the past, in seconds, aligned to the two hours of a block; and one that only its test uses.
 HOUR = 3600
 START = int(time.time()) // (2 * HOUR) * (2 * HOUR) - 24 * HOUR
-PASSWORD = "target-pa55word"  # noqa: S105 - looked for in what must not hold it
+PASSWORD = "target-pa55word"
 
 CONFIG = f"""\
 global:

@@ -27,6 +27,7 @@ from restaura.sources import PointReader
 from restaura.trees.applying import Applied
 from restaura.volumes import stopping
 from restaura.volumes.daemon import Daemon
+from restaura.volumes.restore import Item, hold_for
 
 STOP_SECONDS = 3600.0
 
@@ -51,6 +52,11 @@ def live(server: Server, described: Mapping[str, Any]) -> Live:
     if problem:
         raise SourceError(problem[0], where=server.where, fix=problem[1])
     return Live(data, place, facts)
+
+
+def beside(to: Live) -> str:
+    """Return the directory that the staged data directory is made in: on its file system, and among no volumes."""
+    return hold_for(Item("", str(Path(to.data).parent), (), volume=to.data), to.data)
 
 
 def refuse(

@@ -69,6 +69,11 @@ class Taking:
             ) from error
         return str(answer["data"]["name"])
 
+    def answered(self) -> bool:
+        """Whether the server has answered, be it with an error."""
+        error = self._answer.exception() if self._answer.done() else SourceError("not yet")
+        return error is None or isinstance(error, AnswerError)
+
     def close(self) -> None:
         """Forget about the request; the server goes on with it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -82,7 +87,7 @@ def taken(journal: Journal, service: Service, data: str, limit: float) -> Iterat
     """
     folder = Path(data) / FOLDER
     asked = {"url": service.url, "ca_file": service.ca_file}
-    known = {"folder": str(folder), "known": _names(folder), "at": time.time(), "name": ""}
+    known = {"folder": str(folder), "known": _names(folder), "at": time.time(), "name": "", "unanswered": False}
     debt = journal.write(OWNER, ACT, {**known, **asked})
     taking = Taking(service, data, limit, debt.data["known"])
 
@@ -106,6 +111,8 @@ def taken(journal: Journal, service: Service, data: str, limit: float) -> Iterat
         taking.fixed()
         yield whole
     except BaseException:
+        if not taking.answered():
+            debt = journal.update(debt, {**debt.data, "unanswered": True})
         # What cannot be removed now stays in the journal.
         with contextlib.suppress(SourceError):
             clean()
@@ -123,10 +130,10 @@ def remove(data: dict[str, Any]) -> None:
     if data["name"]:
         _delete(folder / data["name"])
         return
-    _refuse_hanging(data)
+    until = _latest_begin(data)
     deadline = time.monotonic() + GONE_SECONDS
     while True:
-        ours = [one for one in found_in(folder, data["known"]) if _near(one, data["at"])]
+        ours = [one for one in found_in(folder, data["known"]) if int(data["at"]) - 1 <= _begun(one) <= until]
         if len(ours) > 1:
             what = f"one of these snapshots is ours, the others are somebody else's: {', '.join(ours)}"
             raise SourceError(what, where=str(folder), fix=f"rm -r {folder}/NAME, then restaura recover")
@@ -141,21 +148,28 @@ def remove(data: dict[str, Any]) -> None:
             raise SourceError("the server is still making this snapshot", where=str(folder / ours[0]), fix=fix)
 
 
-def _refuse_hanging(data: dict[str, Any]) -> None:
-    """Raise SourceError when the server lives and does not answer: it may act on the request as soon as it goes on."""
+def _latest_begin(data: dict[str, Any]) -> float:
+    """Return when (Unix time) the server can have begun what it was asked for at the latest.
+
+    That is at once, but for a server that did not answer in time: it begins when it goes on. SourceError while it
+    hangs, because it may act on the request as soon as it goes on.
+    """
     service = Service(data["url"], ca_file=data["ca_file"], read_seconds=ANSWER_SECONDS, patience=0)
+    near, started = float(data["at"]) + NEAR_SECONDS, None
     try:
-        with service.answer("GET", "/-/healthy"):
-            pass
+        with service.answer("GET", "/metrics") as answer:
+            started = re.search(r"^process_start_time_seconds ([0-9.e+]+)$", answer.text, re.MULTILINE)
     except AnswerError:
         pass
     except SourceError as error:
         if "timed out" in error.what:
             fix = "see why the server hangs, then: restaura recover"
             raise SourceError("it was asked for a snapshot and does not answer", where=data["url"], fix=fix) from error
-        return
+        return near
     # What it was asked before, it has begun by now.
     time.sleep(max(0.0, min(SETTLE_SECONDS, data["at"] + SETTLE_SECONDS - time.time())))
+    same = started is not None and float(started[1]) < data["at"]
+    return max(near, time.time()) if data["unanswered"] and same else near
 
 
 def found_in(folder: Path, known: list[str]) -> list[str]:
@@ -163,13 +177,10 @@ def found_in(folder: Path, known: list[str]) -> list[str]:
     return [one for one in _names(folder) if one not in known and _NAME.fullmatch(one)]
 
 
-def _near(name: str, at: float) -> bool:
-    """Whether a snapshot was begun within moments of the time `at`, as its name tells."""
+def _begun(name: str) -> float:
+    """Return when a snapshot was begun (Unix time), as its name tells."""
     found = _NAME.fullmatch(name)
-    if not found:
-        return False
-    begun = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
-    return int(at) - 1 <= begun <= at + NEAR_SECONDS
+    return datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp() if found else 0.0
 
 
 def _wait_until_still(path: Path, deadline: float) -> None:

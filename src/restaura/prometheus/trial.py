@@ -122,7 +122,9 @@ class Trial:
             lead = [*process.without_network(), *as_uid(self._uid)]
             return process.run([*lead, *argv], timeout=TOOL_SECONDS, cwd=str(self._folder))[1]
         except RestauraError as error:
-            raise SourceError(f"promtool {words[0]} {words[1]}: {error.what}", where="restored data") from error
+            corrupt = any(word in error.what for word in ("checksum", "corrupt", "invalid size"))
+            kind = DamagedError if corrupt else SourceError
+            raise kind(f"promtool {words[0]} {words[1]}: {error.what}", where="restored data") from error
 
     def _ask(self, data: Path, probe: Block | None) -> tuple[int, int]:
         """Start a server on `data`; return how many blocks it has open, and the series in the probed block's time."""
@@ -258,8 +260,8 @@ def main() -> None:
 
 def _await_network(pid: int) -> None:
     """Wait until a process that was just started is in its own network."""
-    ours = os.stat("/proc/self/ns/net").st_ino
-    while Process.of(pid) is not None and os.stat(f"/proc/{pid}/ns/net").st_ino == ours:
+    ours = Path("/proc/self/ns/net").stat().st_ino
+    while Process.of(pid) is not None and Path(f"/proc/{pid}/ns/net").stat().st_ino == ours:
         time.sleep(0.01)
 
 

@@ -26,6 +26,9 @@ from restaura.trees.applying import Applied, read_as
 if TYPE_CHECKING:
     from restaura.host import Host
 
+# What Prometheus allocates for a block's chunks while it writes one (tsdb/chunks/chunks.go: DefaultChunkSegmentSize).
+SEGMENT_BYTES = 512 << 20
+
 
 class Prometheus:
     """The source `prometheus`."""
@@ -78,8 +81,8 @@ class Prometheus:
         data, problem = server.data_on_host(facts.data, place)
         if problem:
             raise SourceError(problem[0], where=server.where, fix=problem[1])
-        # What is in memory becomes a block of about the size that it has on the disk.
-        self._host.need_space(Path(data), _bytes_in(Path(data) / "chunks_head"), f"{server.where}: its snapshot")
+        size = SEGMENT_BYTES + _bytes_in(Path(data) / "chunks_head")
+        self._host.need_space(Path(data), size, f"{server.where}, its snapshot")
         with self._host.spool("prometheus") as folder:
             limit = self._options.snapshot_timeout
             with snapshot.taken(self._host.journal, server.service, data, limit) as whole:
@@ -179,12 +182,13 @@ class Prometheus:
                 places[here] = (path, secret)
             else:
                 notes.append(f"{path} is part of the container's image and was left as it is there")
-        targets = [*([to.data] if wanted[0] else []), *places]
-        if not targets:
+        if not wanted[0] and not places:
             raise RefusedError("nothing of it can be put in place here", where=self._server.where, fix="--to dir:/PATH")
-        groups = staging.places([one.lstrip("/") for one in targets], target)
+        groups = dict(staging.places([one.lstrip("/") for one in places], target))
+        if wanted[0]:
+            groups.setdefault(restore.beside(to), []).append(to.data.lstrip("/"))
         name = f"{exchange.STAGE}{secrets.token_hex(6)}"
-        holds = [(f"{where}/{name}", [f"/{one}" for one in paths]) for where, paths in groups]
+        holds = [(f"{where}/{name}", [f"/{one}" for one in paths]) for where, paths in groups.items()]
         if wanted[0]:
             above = next(Path(one[0]).parent for one in holds if to.data in one[1])
             self._host.need_space(above, index.total_bytes, f"point {point.point_id}, {self._server.where}")

@@ -2,6 +2,7 @@
 """A Grafana with something in it: filled, changed and read through its own API, by this client alone."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -11,7 +12,6 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 ADMIN = ("admin", "admin-of-the-lab")
 PASSWORD = "data-source-password"
@@ -36,6 +36,15 @@ class Client:
         with urllib.request.urlopen(request, timeout=20) as answer:
             text = answer.read()
             return json.loads(text) if text else None
+
+    def find(self, path: str) -> Any:
+        """Return what stands there, None where nothing does."""
+        try:
+            return self.call("GET", path)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return None
 
     def status(self, method: str, path: str, body: Any = None) -> int:
         """Return the status of an answer."""
@@ -115,8 +124,8 @@ class Client:
         for name in ("folders", "folders?parentUid=ops", "library-elements"):
             found[name] = self.call("GET", f"/api/{name}")
         for name in ("alert-rules", "contact-points/export?decrypt=true", "policies", "mute-timings", "templates"):
-            found[name] = self.call("GET", f"{PROVISIONING}/{name}")
-        found["group"] = self.call("GET", f"{PROVISIONING}/folder/ops/rule-groups/{quote('hosts')}")
+            found[name] = self.find(f"{PROVISIONING}/{name}")
+        found["group"] = self.find(f"{PROVISIONING}/folder/ops/rule-groups/hosts")
         return found
 
     def portable(self) -> dict[str, Any]:
@@ -164,5 +173,5 @@ def rule(uid: str, threshold: float) -> dict[str, Any]:
 
 def dump(database: Path) -> str:
     """Return a digest of a database by SQLite's own dump of it."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as opened:
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
         return hashlib.sha256("\n".join(opened.iterdump()).encode(errors="replace")).hexdigest()

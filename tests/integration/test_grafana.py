@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Grafana as a systemd unit (a stand-in): backed up while it runs, wiped, restored, undone, drilled; and what fails."""
 
+import contextlib
 import json
-import os
 import pwd
 import shutil
 import sqlite3
-import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docker_project import run, wait_until
+from restaura import sqlite
+from restaura.config.schema import Config, Settings
+from restaura.errors import SourceError, SpaceError
+from restaura.grafana import swap
+from restaura.host import Host
+from restaura.paths import Paths
+from restaura.point import Fingerprint
+from restaura.sources import Tree
+from restaura.sources.grafana import Grafana, GrafanaComponent
+from tests.docker_project import run
 from tests.grafana_server import ADMIN, HOOK, PASSWORD, PROVISIONING, Client, dump, panel, policies, rule
-from tests.integration.system import System
+from tests.integration.system import System, tree_digest
+from tests.standins import grafana as standin
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC, DATA, HOME = Path("/etc/grafana"), Path("/var/lib/grafana"), Path("/usr/share/grafana")
@@ -120,23 +130,396 @@ def wipe() -> None:
     CLIENT.wait()
 
 
+def owner(path: Path) -> tuple[str, str, int]:
+    return path.owner(), path.group(), path.stat().st_mode
+
+
+def point(store: Path) -> Path:
+    """Return the directory of the only component in the only point."""
+    (found,) = store.glob("web1/daily/*/grafana")
+    return found
+
+
+def fingerprint(tmp_path: Path, **options: Any) -> Fingerprint:
+    """Take what a run takes, and return its fingerprint."""
+    host = Host(Paths(tmp_path / "alone"), Config(Settings(host="h", reserve_bytes=1_000_000)))
+    with Grafana(GrafanaComponent(**{"name": "grafana", **options}), host).freeze("content") as frozen:
+        indexes = {one.name: one.index for one in frozen.artifacts() if isinstance(one, Tree)}
+        return frozen.outcome(indexes).fingerprint
+
+
 def test_backup_wipe_restore_and_undo(grafana: Client, tmp_path: Path) -> None:
     host = system(tmp_path, token=grafana.token())
-    before, stat = grafana.everything(), DATABASE.stat()
+    before, owners, files = grafana.everything(), [owner(DATABASE), owner(INI)], tree_digest(ETC / "provisioning")
     answer = host.run("run", "daily", "--drill")
     (drilled,) = answer["drill"]["results"]
     assert (drilled["verdict"], drilled["problems"]) == ("proven", [])
-    print(json.dumps(answer["components"], indent=1)[:3000])
-    for one in sorted((tmp_path / "store").rglob("*")):
-        print(one)
+    (component,) = answer["components"]
+    assert (component["state"], component["consistency"]) == ("complete", "transactional")
+    stored = {str(one.relative_to(point(tmp_path / "store"))) for one in point(tmp_path / "store").rglob("*")}
+    assert stored >= {"grafana.db.age", "grafana.ini.age", "server.json.age", "contact-points.json.age"}
+    assert stored >= {"dashboards/d0.json", "alert-rules.json", "folders.json", "plugins.json", "provisioning.tar.age"}
+    told = json.loads((point(tmp_path / "store") / "dashboards/d1.json").read_text())
+    assert told["panels"] == [panel("CPU of çã 1")]
+    everywhere = b"".join(one.read_bytes() for one in (tmp_path / "store").rglob("*") if one.is_file())
+    for secret in (PASSWORD, HOOK, KEY, ADMIN[1]):
+        assert secret.encode() not in everywhere
     wipe()
     assert grafana.call("GET", "/api/datasources") == []
+    fresh = dump(DATABASE)
     restored = host.run("restore", "--component", "grafana", "--yes")
-    print(restored)
+    assert not [note for note in restored["notes"] if "acme" not in note]
     assert grafana.everything() == before
-    assert (DATABASE.stat().st_uid, DATABASE.stat().st_mode) == (stat.st_uid, stat.st_mode)
-    assert INI.read_text() == SETTINGS
+    assert ([owner(DATABASE), owner(INI)], INI.read_text()) == (owners, SETTINGS)
+    assert tree_digest(ETC / "provisioning") == files
     host.run("undo", "latest")
     CLIENT.wait()
-    assert "another-key" in INI.read_text()
-    assert grafana.call("GET", "/api/search?type=dash-db") == []
+    assert INI.read_text() == SETTINGS.replace(KEY, "another-key")
+    assert dump(DATABASE) == fresh
+    host.run("undo", restored["id"], "--discard")
+    assert not [*DATA.glob(".restaura-*"), *ETC.glob(".restaura-*")]
+    assert host.leftovers() == []
+
+
+CHANGES: dict[str, tuple[str, Any]] = {
+    "a threshold": ("alert_rule 1/r1", lambda c: c.call("PUT", f"{PROVISIONING}/alert-rules/r1", rule("r1", 91))),
+    "a pause": (
+        "alert_rule 1/r2",
+        lambda c: c.call("PUT", f"{PROVISIONING}/alert-rules/r2", rule("r2", 5) | {"isPaused": True}),
+    ),
+    "an interval": (
+        "export rule-groups ops/hosts",
+        lambda c: c.call(
+            "PUT",
+            f"{PROVISIONING}/folder/ops/rule-groups/hosts",
+            c.call("GET", f"{PROVISIONING}/folder/ops/rule-groups/hosts") | {"interval": 60},
+        ),
+    ),
+    "a panel's title": (
+        "dashboard 1/d0",
+        lambda c: c.call(
+            "POST",
+            "/api/dashboards/db",
+            {"dashboard": {"uid": "d0", "title": "Dashboard 0", "panels": [panel("CPU of ça 0")]}, "overwrite": True},
+        ),
+    ),
+    "a dashboard's folder": (
+        "export folders of dashboards",
+        lambda c: c.call(
+            "POST",
+            "/api/dashboards/db",
+            {**c.call("GET", "/api/dashboards/uid/d1"), "folderUid": "ops", "overwrite": True},
+        ),
+    ),
+    "a dashboard less": ("dashboard 1/d2", lambda c: c.call("DELETE", "/api/dashboards/uid/d2")),
+    "a folder's title": (
+        "folder 1/ops",
+        lambda c: c.call("PUT", "/api/folders/ops", {"title": "Operation", "overwrite": True}),
+    ),
+    "a folder's parent": (
+        "folder 1/ops-db",
+        lambda c: c.call("POST", "/api/folders/ops-db/move", {"parentUid": ""}),
+    ),
+    "a data source's secret": (
+        "opened data_source 1/prom: basicAuthPassword",
+        lambda c: c.call(
+            "PUT",
+            "/api/datasources/uid/prom",
+            {**c.call("GET", "/api/datasources/uid/prom"), "secureJsonData": {"basicAuthPassword": "Password"}},
+        ),
+    ),
+    "a data source's address": (
+        "data_source 1/prom",
+        lambda c: c.call(
+            "PUT",
+            "/api/datasources/uid/prom",
+            {**c.call("GET", "/api/datasources/uid/prom"), "url": "http://127.0.0.1:9091"},
+        ),
+    ),
+    "a contact point's secret": (
+        "opened contact point 1/cp1: url",
+        lambda c: c.call("PUT", f"{PROVISIONING}/contact-points/cp1", slack("#ops", HOOK + "2")),
+    ),
+    "a contact point's channel": (
+        "export contact-points cp1",
+        lambda c: c.call("PUT", f"{PROVISIONING}/contact-points/cp1", slack("#op", "[REDACTED]")),
+    ),
+    "a policy": (
+        "export policies tree",
+        lambda c: c.call("PUT", f"{PROVISIONING}/policies", policies("grafana-default-email")),
+    ),
+    "a mute timing": (
+        "export mute-timings weekend",
+        lambda c: c.call(
+            "PUT",
+            f"{PROVISIONING}/mute-timings/weekend",
+            {"name": "weekend", "time_intervals": [{"weekdays": ["sunday"]}]},
+        ),
+    ),
+    "a template": (
+        "export templates short",
+        lambda c: c.call("PUT", f"{PROVISIONING}/templates/short", {"template": '{{ define "short" }}y{{ end }}'}),
+    ),
+    "a library panel": (
+        "library_element 1/lib1",
+        lambda c: c.call(
+            "PATCH",
+            "/api/library-elements/lib1",
+            {"name": "Load", "kind": 1, "version": 1, "folderUid": "ops", "model": {"type": "stat", "title": "Loads"}},
+        ),
+    ),
+    "a role": ("table org_user", lambda _: sql("UPDATE org_user SET role = 'Editor'")),
+    "a password": ("user 1/admin", lambda _: sql("UPDATE user SET password = upper(password)")),
+    "a token revoked": ("table api_key", lambda _: sql("UPDATE api_key SET is_revoked = 1 WHERE name LIKE 'spare%'")),
+    "a silence": (
+        "table kv_store",
+        lambda _: sql("INSERT INTO kv_store VALUES (1, 1, 'alertmanager', 'silences', 'x', 'now', 'now')"),
+    ),
+    "an index": ("schema", lambda _: sql("CREATE INDEX of_mine ON dashboard (title)")),
+    "a plugin's setting": (
+        "plugin_setting 1/acme-panel",
+        lambda _: sql("INSERT INTO plugin_setting VALUES (1, 1, 'acme-panel', 1, 0, '{}', '{}', 'now', 'now', '')"),
+    ),
+    "the secret key": ("secret key", lambda _: INI.write_text(SETTINGS.replace(KEY, f"{KEY}2"))),
+    "the environment": ("environment", lambda _: DEFAULTS.write_text(VARIABLES + "GF_USERS_DEFAULT_THEME=light\n")),
+    "a provisioning file": (
+        "provisioning/datasources/loki.yaml",
+        lambda _: (ETC / "provisioning/datasources/loki.yaml").write_text("apiVersion: 1\ndatasources: [ ]\n"),
+    ),
+    "a provisioning file's mode": (
+        "provisioning/datasources/loki.yaml",
+        lambda _: (ETC / "provisioning/datasources/loki.yaml").chmod(0o600),
+    ),
+}
+
+
+def slack(channel: str, url: str) -> dict[str, Any]:
+    return {"uid": "cp1", "name": "Slack", "type": "slack", "settings": {"recipient": channel, "url": url}}
+
+
+def sql(statement: str) -> None:
+    """Change the live database beside its server."""
+    with contextlib.closing(sqlite3.connect(DATABASE, timeout=20)) as opened:
+        opened.execute(statement)
+        opened.commit()
+
+
+def test_every_small_change_is_in_the_fingerprint(
+    grafana: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restaura.grafana.capture.secrets.token_hex", lambda count: "ab" * count)
+    keys = tmp_path / "alone/etc/restaura/keys"
+    keys.mkdir(parents=True)
+    (keys / "components.grafana.token").write_text(grafana.token())
+    sql("INSERT INTO api_key SELECT NULL, 1, 'spare', 'x', 'Viewer', 'now', 'now', 1, NULL, 0")
+    before = fingerprint(tmp_path)
+    # What Grafana writes all the time is no change.
+    sql("INSERT INTO alert_instance VALUES (1, 'r1', '[]', 'h', 'Normal', 1, 1)")
+    sql("INSERT INTO user_auth_token VALUES (1, 1, 'a', 'b', 'c', 'd', 1, 1, 1, 1, 1)")
+    assert before.differences(fingerprint(tmp_path)) == []
+    for name, (part, change) in CHANGES.items():
+        change(grafana)
+        after = fingerprint(tmp_path)
+        found = [one.rpartition(": ")[0].removesuffix(": differs") for one in before.differences(after)]
+        assert part in found, f"{name}: {found}"
+        before = after
+
+
+# -- restores that are refused, cut off, or of something else --------------------
+
+
+def test_a_killed_restore_leaves_the_old_or_the_new(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path)
+    host.run("run", "daily")
+    grafana.call("DELETE", "/api/dashboards/uid/d0")
+    changed = grafana.everything()
+    for phase in ("stage", "swap"):
+        host.killed("restore", "--component", "grafana", "--yes", at=phase, who="run, watcher")
+        host.run("recover")
+        CLIENT.wait()
+        assert grafana.everything() == changed, phase
+        assert not [*DATA.glob(".restaura-*"), *ETC.glob(".restaura-*")], phase
+    host.killed("restore", "--component", "grafana", "--yes", at="committed", who="run, watcher")
+    host.run("recover")
+    CLIENT.wait()
+    assert grafana.status("GET", "/api/dashboards/uid/d0") == 200
+    host.killed("undo", "latest", at="undo", who="run, watcher")
+    host.run("recover")
+    CLIENT.wait()
+    assert grafana.everything() == changed
+    assert host.leftovers() == []
+    host.killed("run", "daily", at="copy", who="run, watcher")
+    host.run("recover")
+    assert host.leftovers() == []
+
+
+def test_another_key_an_older_server_and_a_holder_are_refused(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path)
+    host.run("run", "daily")
+    live = dump(DATABASE)
+
+    def refused(*words: str) -> str:
+        answer = host.run("restore", "--component", "grafana", *words, "--yes", expect=2)
+        assert (dump(DATABASE), host.leftovers()) == (live, [])
+        assert not list(DATA.glob(".restaura-*"))
+        return str(answer["error"])
+
+    with DATABASE.open("rb"):
+        assert "in use" in refused()
+    INI.write_text(SETTINGS.replace(KEY, "another-key"))
+    assert "another secret_key" in refused("--path", "grafana.db")
+    DEFAULTS.write_text(VARIABLES + "GF_SECURITY_SECRET_KEY=of-the-unit\n")
+    assert "another secret_key" in refused()
+    INI.write_text(SETTINGS)
+    DEFAULTS.write_text(VARIABLES + "GRAFANA_STANDIN_VERSION=10.1.0\n")
+    ctl("restart", "grafana-server.service")
+    CLIENT.wait()
+    assert "11.6.0" in refused()
+    DEFAULTS.write_text(VARIABLES + "GRAFANA_STANDIN_VERSION=12.0.0\n")
+    ctl("restart", "grafana-server.service")
+    CLIENT.wait()
+    host.run("restore", "--component", "grafana", "--path", "grafana.db", "--yes")
+    assert grafana.call("GET", "/api/health")["version"] == "12.0.0"
+
+
+def test_a_server_that_does_not_come_up_gets_its_old_database_back(
+    grafana: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = system(tmp_path)
+    host.run("run", "daily")
+    grafana.call("DELETE", "/api/dashboards/uid/d0")
+    host.run("restore", "--component", "grafana", "--to", f"dir:{tmp_path / 'files'}", "--yes")
+    live = dump(DATABASE)
+    record = {
+        **dict.fromkeys(("holds", "moves", "parents", "attributes", "left"), ()),
+        "databases": [str(DATABASE)],
+        "units": ["grafana-server.service"],
+        "container": "",
+        "stop_seconds": 10,
+        "url": "http://127.0.0.1:3009",
+        "ca_file": "",
+    }
+    monkeypatch.setattr(swap, "HEALTHY_SECONDS", 1)
+    with pytest.raises(SourceError, match="does not come up"):
+        swap.swap(record)
+    CLIENT.wait()
+    assert dump(DATABASE) == live
+    files = {one.name for one in (tmp_path / "files").iterdir()}
+    assert files >= {"grafana.db", "grafana.ini", "server.json", "provisioning", "dashboards"}
+    with contextlib.closing(sqlite3.connect(tmp_path / "files/grafana.db")) as opened:
+        assert opened.execute("SELECT count(*) FROM dashboard WHERE uid = 'd0'").fetchone() == (1,)
+
+
+def test_a_killed_server_leaves_no_journal_beside_the_restored_database(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path)
+    INI.write_text(SETTINGS + "[database]\nwal = true\n")
+    ctl("restart", "grafana-server.service")
+    CLIENT.wait()
+    host.run("run", "daily")
+    before = grafana.everything()
+    grafana.call("POST", "/api/dashboards/db", {"dashboard": {"uid": "late", "title": "Late"}})
+    late = grafana.everything()
+    run("systemctl", "kill", "--signal=KILL", "grafana-server.service")
+    run("systemctl", "reset-failed", "grafana-server.service", check=False)
+    assert (DATA / "grafana.db-wal").stat().st_size
+    host.run("restore", "--component", "grafana", "--yes")
+    assert sorted(one.name for one in DATA.glob("grafana.db*")) == ["grafana.db"]
+    ctl("start", "grafana-server.service")
+    CLIENT.wait()
+    assert grafana.everything() == before
+    ctl("stop", "grafana-server.service")
+    host.run("undo", "latest")
+    ctl("start", "grafana-server.service")
+    CLIENT.wait()
+    assert grafana.everything() == late
+
+
+def test_the_export_goes_into_another_grafana_with_its_secrets(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path, token=grafana.token())
+    host.run("run", "daily")
+    wanted = grafana.portable()
+    other = tmp_path / "other"
+    other.mkdir()
+    ini = other / "grafana.ini"
+    ini.write_text(SETTINGS.replace(KEY, "key-of-the-other") + f"[paths]\ndata = {other}\n")
+    server = standin.Server(standin.Grafana(ini, {}), ("127.0.0.1", 0))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        client = Client(f"http://127.0.0.1:{server.server_address[1]}")
+        empty = client.portable()
+        component = {"name": "grafana", "unit": "", "url": client.url, "token": client.token(), "shrink_guard": 100}
+        host.configure(components={"grafana": [component]})
+        host.killed("restore", "--component", "grafana", "--to", "api", "--yes", at="swapped", who="run, watcher")
+        host.run("recover")
+        assert client.portable() == empty
+        restored = host.run("restore", "--component", "grafana", "--to", "api", "--yes")
+        assert restored["notes"] == []
+        found = client.portable()
+        for rows in (wanted["alert-rules"], wanted["group"]["rules"]):
+            assert [row.pop("provenance") for row in rows] == ["api", "api"]
+        assert found == wanted
+        host.run("undo", "latest")
+        assert client.portable() == empty
+        host.run("undo", restored["id"], "--discard")
+        assert host.leftovers() == []
+        assert not list((tmp_path / "system/var/lib/restaura/kept").iterdir())
+        assert "error" in host.run("restore", "--component", "grafana", "--yes", expect=2)
+        # Over the network there is the export alone, and a drill proves that.
+        (drilled,) = host.run("run", "daily", "--drill")["drill"]["results"]
+        assert drilled["verdict"] == "proven"
+    finally:
+        server.shutdown()
+        server.server_close()
+        server.grafana.db.close()
+
+
+# -- what goes wrong in a run --------------------
+
+
+def test_what_cannot_be_captured_whole_fails_and_says_so(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path, token="glsa_wrong")
+
+    def failed(**options: Any) -> str:
+        host.configure(components={"grafana": [{"name": "grafana", **options}]})
+        answer = host.run("run", "daily", expect=None)
+        assert answer["exit"] in (1, 3)
+        assert not list((tmp_path / "store").glob("web1/daily/*/manifest.json"))
+        assert host.leftovers() == []
+        return json.dumps(answer)
+
+    assert "not taken" in failed(token="glsa_wrong")
+    token = grafana.token()
+    (tmp_path / "proxy.ini").write_text("[database]\ntype = mysql\n")
+    assert "mysql" in failed(token=token, config=str(tmp_path / "proxy.ini"))
+    (tmp_path / "proxy.ini").write_text("[database]\nurl = postgres://grafana@db/grafana\n")
+    assert "postgres" in failed(token=token, config=str(tmp_path / "proxy.ini"))
+    assert "systemd knows no such unit" in failed(unit="no-such.service")
+    ctl("stop", "grafana-server.service")
+    host.configure(components={"grafana": [{"name": "grafana", "token": token}]})
+    assert "does not answer" in failed(token=token)
+    # Without a token, the database alone is enough: a server that is down has it all the same.
+    host = system(tmp_path / "without")
+    assert host.run("run", "daily")["components"][0]["state"] == "complete"
+    point_of = point(tmp_path / "without/store")
+    assert (point_of / "dashboards/d0.json").exists()
+    assert not (point_of / "policies.json").exists()
+    stored = point_of / "grafana.db.age"
+    stored.write_bytes(stored.read_bytes()[:-100] + bytes(100))
+    host.run("restore", "--component", "grafana", "--yes", expect=1)
+    assert host.run("drill", "--plan", "daily", expect=6)["results"][0]["verdict"] == "disproven"
+    assert not list(DATA.glob(".restaura-*"))
+
+
+def test_a_locked_database_and_a_full_disk_fail_the_component(
+    grafana: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.5)
+    with contextlib.closing(sqlite3.connect(DATABASE, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SourceError, match="locked"):
+            fingerprint(tmp_path)
+    assert "dashboard 1/d0" in fingerprint(tmp_path).parts
+    monkeypatch.setattr(Host, "reserve", lambda *_: 1 << 60)
+    with pytest.raises(SpaceError):
+        fingerprint(tmp_path)
+    assert not list((tmp_path / "alone/var/lib/restaura/spool").iterdir())

@@ -19,6 +19,7 @@ import sqlite3
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -125,6 +126,12 @@ def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 
 
+@cache
+def hashed(password: str, salt: str) -> str:
+    """Return a password as the table `user` has it (pkg/util/encoding.go)."""
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), 10_000, 50).hex()
+
+
 # -- encryption --------------------
 
 
@@ -144,7 +151,7 @@ def seal(payload: bytes, secret: bytes) -> bytes:
     salt, vector = secrets.token_hex(4).encode(), secrets.token_bytes(16)
     encryptor = cipher(secret, salt, vector).encryptor()
     prefix = b"*" + base64.b64encode(b"aes-cfb").rstrip(b"=") + b"*"
-    return prefix + salt + vector + encryptor.update(payload) + encryptor.finalize()
+    return prefix + salt + vector + bytes(encryptor.update(payload) + encryptor.finalize())
 
 
 def unseal(sealed: bytes, secret: bytes) -> bytes:
@@ -205,13 +212,12 @@ class Grafana:
 
     def _user(self, db: sqlite3.Connection, login: str, password: str) -> None:
         salt = secrets.token_hex(5)
-        hashed = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), 10_000, 50).hex()
         db.execute(
             "INSERT INTO user VALUES (NULL, 0, ?, ?, '', ?, ?, ?, 1, 1, ?, ?, ?, 0, ?)",
             (
                 login,
                 f"{login}@localhost",
-                hashed,
+                hashed(password, salt),
                 salt,
                 secrets.token_hex(5),
                 now(),
@@ -254,17 +260,16 @@ class Grafana:
         """Return (org id, role) of a request; DOCS/authentication: 401 without valid credentials."""
         kind, _, value = (headers["Authorization"] or "").partition(" ")
         if kind == "Bearer":
-            hashed = hashlib.sha256(value.encode()).hexdigest()
-            row = self.db.execute("SELECT org_id, role FROM api_key WHERE key = ?", (hashed,)).fetchone()
+            key = hashlib.sha256(value.encode()).hexdigest()
+            row = self.db.execute("SELECT org_id, role FROM api_key WHERE key = ?", (key,)).fetchone()
             if row is None:
                 raise RefusedError(401, "Invalid API key")
-            self.db.execute("UPDATE api_key SET last_used_at = ? WHERE key = ?", (now(), hashed))
+            self.db.execute("UPDATE api_key SET last_used_at = ? WHERE key = ?", (now(), key))
             return row["org_id"], row["role"]
         if kind == "Basic":
             login, _, password = base64.b64decode(value).decode().partition(":")
             row = self.db.execute("SELECT * FROM user WHERE login = ?", (login,)).fetchone()
-            given = hashlib.pbkdf2_hmac("sha256", password.encode(), (row["salt"] if row else "").encode(), 10_000, 50)
-            if row is None or given.hex() != row["password"]:
+            if row is None or hashed(password, row["salt"]) != row["password"]:
                 raise RefusedError(401, "Invalid username or password")
             self.db.execute("UPDATE user SET last_seen_at = ? WHERE id = ?", (now(), row["id"]))
             org = int(headers["X-Grafana-Org-Id"] or row["org_id"])

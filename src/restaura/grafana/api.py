@@ -35,8 +35,11 @@ KINDS = (
 # What is exported besides: the interval of each group of alert rules.
 DOCUMENTS = (*KINDS, "rule-groups")
 DASHBOARDS = "dashboards"
+# Never exported: what a database gives for a restore.
+SECRETS = "secrets-of-datasources.json"
 ALERTING = "/api/v1/provisioning"
 PAGE, MOST_PAGES = 500, 400
+PATIENCE = 10.0  # seconds that an export, and with it the pause, waits for a server that is down or busy
 _THREADS = 4
 _MADE_UP = ("id", "orgId", "orgID", "updated", "provenance", "readOnly", "typeLogoUrl", "typeName", "accessControl")
 _REDACTED = "[REDACTED]"
@@ -58,7 +61,7 @@ def login(url: str, token: Path | None, user: str, password: Path | None, ca_fil
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=str(error.filename)) from error
-    return Service(url, headers, ca_file, fix=f"see whether it answers: curl {url}/api/health")
+    return Service(url, headers, ca_file, patience=PATIENCE, fix=f"see whether it answers: curl {url}/api/health")
 
 
 @dataclass
@@ -91,6 +94,12 @@ class Export:
     def dashboard(self, uid: str) -> Document:
         """Return the model of a dashboard."""
         found: Document = json.loads((self.folder / DASHBOARDS / f"{safe_name(uid)}.json").read_bytes())
+        return found
+
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """Return the secrets of data sources by their keys, where a database gave them."""
+        path = self.folder / SECRETS
+        found: dict[str, dict[str, str]] = json.loads(path.read_bytes()) if path.exists() else {}
         return found
 
     def write(self, kind: str, documents: Any) -> None:
@@ -258,7 +267,10 @@ def put_back(service: Service, wanted: Export, there: Export) -> None:
     """Write every document of `wanted` to the API, over what is `there`; SourceError names the first that fails."""
     for kind in KINDS:
         known = there.read(kind) if kind == "library-elements" else dict.fromkeys(there.keys(kind))
+        secrets = wanted.secrets() if kind == "datasources" else {}
         for key, document in wanted.read(kind).items():
+            if key in secrets:
+                document["secureJsonData"] = secrets[key]
             try:
                 _put(service, kind, key, document, known)
             except AnswerError as error:
@@ -336,7 +348,7 @@ def _compared(kind: str, document: Document) -> Document:
         return {**document, "dashboard": {**document["dashboard"], "version": 0}}
     if kind == "contact-points":
         return {name: value for name, value in document.items() if name != "settings"}
-    return {name: value for name, value in document.items() if name not in ("version", "secureJsonData")}
+    return {name: value for name, value in document.items() if name != "version"}
 
 
 def redacted(documents: Mapping[str, Document]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import re
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from restaura.grafana import api, database, encryption
 from restaura.grafana.content import DATABASE, INI, PLUGINS, PROVISIONING, SERVER, Content
 from restaura.grafana.installed import Installed
 from restaura.grafana.settings import Settings
-from restaura.paths import private_dir
+from restaura.paths import private_dir, write_atomic
 from restaura.sources import PointReader
 from restaura.trees.applying import Applied, read_as
 from restaura.volumes.restore import OneTree
@@ -202,27 +201,20 @@ def for_api(point: PointReader, found: Content) -> list[str]:
             where=f"point {point.point_id}",
             fix="restore the database: --to live, or --to dir:PATH",
         )
-    sources = made.read("datasources")
     notes = []
-    sealed = [key for key, one in sources.items() if one.get("secureJsonFields")]
+    sources = made.keys("datasources")
     if DATABASE in point.names() and encryption.available():
-        copy = found.folder / f"{secrets.token_hex(4)}.db"
+        copy = found.folder / DATABASE
         with point.open(DATABASE) as stream, copy.open("xb") as out:
+            copy.chmod(0o600)
             shutil.copyfileobj(stream, out, 1 << 18)
         with database.opened(copy) as opened:
             opener = encryption.Opener(opened, found.settings.secret_key)
-            for key, one in sources.items():
-                if told := opener.data_source(int(found.described["org"]), key):
-                    one["secureJsonData"] = told
+            told = {key: opener.data_source(int(found.described["org"]), key) for key in sources}
         copy.unlink()
-        sealed = []
+        write_atomic(found.folder / api.SECRETS, api.to_json(told))
     elif sources:
-        notes.append("data sources come without their secrets: the API gives none, and the point holds no database")
-    for one in sources.values():
-        one.pop("secureJsonFields", None)
-    made.write("datasources", list(sources.values()))
-    if sealed:
-        notes.append(f"set the secrets of data sources {', '.join(sealed)} by hand")
+        notes.append(f"set the secrets of data sources {', '.join(sources)} by hand: the API gives none")
     if lacking := api.redacted(made.read("contact-points")):
         notes.append(f"set the secrets of contact points {', '.join(lacking)} by hand: the export has none")
     return notes

@@ -15,7 +15,7 @@ from typing import Any
 from restaura import exchange, mounts, units
 from restaura.errors import MismatchError, RefusedError, RestauraError, SourceError
 from restaura.grafana import api
-from restaura.sqlite import COMPANIONS
+from restaura.sqlite import COMPANIONS, MAGIC
 from restaura.volumes.daemon import Daemon
 from restaura.web import Service
 
@@ -104,14 +104,22 @@ def play_back(database: Path) -> None:
     beside = [database.with_name(database.name + one) for one in COMPANIONS]
     if not any(one.exists() for one in beside):
         return
-    with contextlib.suppress(sqlite3.Error):
-        if database.exists():
-            with contextlib.closing(sqlite3.connect(database)) as opened:
-                opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                opened.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    # What is no database SQLite would take for an empty one, and throw its journal away.
+    if _begins(database) == MAGIC:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database)) as opened:
+            opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            opened.execute("SELECT count(*) FROM sqlite_master").fetchall()
     for one in beside:
         if one.exists():
             one.rename(one.with_name(f"{one.name}.restaura-{time.time_ns()}"))
+
+
+def _begins(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except FileNotFoundError:
+        return b""
 
 
 def _wait_healthy(service: Service) -> None:

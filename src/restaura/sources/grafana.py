@@ -8,7 +8,7 @@ another Grafana can take (`--to api`), and what a person can read.
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from restaura.host import Host
 
 OWNER = "source:grafana"
+PROBE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,9 @@ class Grafana:
                 fix = f"set them for {self._where}, or name its `unit` or `container`"
                 problems.append(("a Grafana elsewhere needs `url`, and `token` or `password`", fix))
             if service:
-                version = api.health(service)
-                api.organisation(service)
+                quick = replace(service, patience=PROBE_SECONDS)
+                version = api.health(quick)
+                api.organisation(quick)
             else:
                 warnings.append("without a token, all but dashboards is in grafana.db alone, and not exported")
                 version = self._version()

@@ -44,6 +44,7 @@ class QdrantServer:
     place: Path
     port: int = 6333
     environment: dict[str, str] = field(default_factory=dict)
+    address: str = "127.0.0.1"
 
     @property
     def unit(self) -> str:
@@ -54,7 +55,12 @@ class QdrantServer:
     def url(self) -> str:
         """Where it answers."""
         scheme = "https" if "QDRANT__TLS__CERT" in self.environment else "http"
-        return f"{scheme}://127.0.0.1:{self.port}"
+        return f"{scheme}://{self.address}:{self.port}"
+
+    @property
+    def trusted(self) -> str | bool:
+        """The certificate that is trusted: its own, where it has one."""
+        return self.environment.get("QDRANT__TLS__CERT", True)
 
     @property
     def storage(self) -> Path:
@@ -89,7 +95,7 @@ class QdrantServer:
     def ready(self) -> bool:
         """Whether it answers."""
         try:
-            return requests.get(f"{self.url}/readyz", timeout=5, verify=False).ok
+            return requests.get(f"{self.url}/readyz", timeout=5, verify=self.trusted).ok
         except requests.RequestException:
             return False
 
@@ -127,7 +133,7 @@ class QdrantServer:
         """Send a request as it stands in Qdrant's documentation, and return its result."""
         key = self.environment.get("QDRANT__SERVICE__API_KEY", "")
         answer = requests.request(
-            method, self.url + path, json=body, headers={"api-key": key} if key else {}, timeout=60, verify=False
+            method, self.url + path, json=body, headers={"api-key": key} if key else {}, timeout=60, verify=self.trusted
         )
         assert answer.ok, answer.text
         return answer.json()["result"]

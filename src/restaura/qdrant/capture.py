@@ -77,12 +77,13 @@ class FrozenCollections:
         Before one is made the journal knows which were there already, and then when it was asked for, and its name.
         """
         wanted, begun = names, time.monotonic()
+        seen: set[str] = set()
         for _ in range(ROUNDS):
-            self._owed["known"] |= {name: [one.name for one in self._server.snapshots(name)] for name in wanted}
+            seen |= set(wanted)
             with ThreadPoolExecutor(THREADS) as pool:
                 found = list(pool.map(partial(self._freeze_one, chosen=chosen), wanted))
             self.collections += [one for one in found if one is not None]
-            wanted = [] if chosen else [one for one in self._server.collections() if one not in self._owed["known"]]
+            wanted = [] if chosen else [one for one in self._server.collections() if one not in seen]
             if not wanted:
                 break
         else:
@@ -108,6 +109,7 @@ class FrozenCollections:
     def _freeze_one(self, name: str, *, chosen: bool) -> Frozen | None:
         """Make a snapshot of a collection; None when it was dropped meanwhile."""
         try:
+            self._owe("known", name, [one.name for one in self._server.snapshots(name)])
             before = self._server.count(name)
             self._owe("asked", name, time.time())
             snapshot = self._server.make_snapshot(name)
@@ -121,8 +123,8 @@ class FrozenCollections:
         folder = "" if self._flat else f"{safe_name(name)}/"
         return Frozen(name, folder, info, count if count == before else None, snapshot)
 
-    def _owe(self, what: str, name: str, value: str | float) -> None:
-        """Journal that a snapshot is asked for, or was made."""
+    def _owe(self, what: str, name: str, value: str | float | list[str]) -> None:
+        """Journal what was there, that a snapshot is asked for, or that it was made."""
         with self._lock:
             self._owed[what][name] = value
             self._debt = self._journal.update(self._debt, self._owed)

@@ -169,7 +169,11 @@ class Server:
             if told["next_page_offset"] is None:
                 return
             if told["next_page_offset"] == offset:
-                raise SourceError("the server gives the same page of points again and again", where=self.where)
+                raise SourceError(
+                    "the server gives the same page of points again and again",
+                    where=self.where,
+                    fix="look into the server's log",
+                )
             offset = told["next_page_offset"]
             limit = max(1, min(limit * PAGE_BYTES // max(1, len(content)), limit * 4, LONGEST_PAGE))
 

@@ -5,8 +5,8 @@ The server cannot rename a collection. Where the live name is an alias, it is po
 Otherwise what is live goes into a file first (a snapshot, loaded and compared before anything is deleted), and the live
 collection is made anew from the point's snapshot, which waits on the server beside the staged collection.
 
-`state.json` in the restore's directory says how far each collection is: `saving` (a snapshot of it is made), `tried`,
-`saved`, `replacing`, `replaced`; `keeping`, `undoing`, `undone`. Each is written before the act it names.
+`state.json` in the restore's directory says how far each collection is: `saved`, `replacing`, `replaced`; `undoing`,
+`undone`. Each is written before the act it names, as are the snapshots that the server was `asked` for.
 `N.before.snapshot` is what was live, `N.after.snapshot` what was restored, after an undo.
 """
 
@@ -33,11 +33,8 @@ def swap(record: dict[str, Any]) -> None:
         if one["alias"]:
             continue
         progress = Progress(directory, number)
-        if progress.state == "saving":
-            progress.forget(server, one["final"])
-        if progress.state in ("", "tried"):
-            saved = _save(server, one["final"], progress, "before", "saving", "tried")
-            progress.write("saved", before=saved)
+        if not progress.state:
+            progress.write("saved", before=_save(server, one["final"], progress, "before"))
         if progress.state == "saved":
             progress.write("replacing")
         if progress.state == "replacing":
@@ -61,11 +58,8 @@ def undo(record: dict[str, Any]) -> None:
         return
     for number, one in enumerate(record["collections"]):
         progress = Progress(directory, number)
-        if progress.state in ("saving", "keeping"):
-            progress.forget(server, one["final"])
         if progress.state == "replaced":
-            kept = _save(server, one["final"], progress, "after", "keeping", "replaced")
-            progress.write("undoing", after=kept)
+            progress.write("undoing", after=_save(server, one["final"], progress, "after"))
         if progress.state in ("replacing", "undoing"):
             before = progress.told["before"]
             server.drop(one["final"])
@@ -75,6 +69,8 @@ def undo(record: dict[str, Any]) -> None:
             progress.write("undone")
     server.change_aliases(record["aliases_before"])
     _check_aliases(server, record["aliases_before"])
+    for number, one in enumerate(record["collections"]):
+        Progress(directory, number).forget(server, one["final"])
 
 
 def discard(record: dict[str, Any]) -> None:
@@ -98,8 +94,8 @@ def take_back(data: dict[str, Any]) -> None:
     for name in data["restored"]:
         if name not in leading:
             server.drop(name)
-    states = [Progress(directory, number).state for number in range(len(data["collections"]))]
-    if not {"saving", "replacing", "replaced", "keeping", "undoing"} & set(states):
+    progress = [Progress(directory, number) for number in range(len(data["collections"]))]
+    if not any(one.asked or one.state in ("replacing", "replaced", "undoing") for one in progress):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -115,6 +111,11 @@ class Progress:
         """What was begun last; empty when nothing was."""
         return str(self.told.get("state", ""))
 
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The snapshots that the server was asked for and that were not deleted: what was there before, and when."""
+        return list(self.told.get("asked", ()))
+
     def write(self, state: str, **more: Any) -> None:
         """Record durably what is begun now."""
         self.told = {**self.told, **more, "state": state}
@@ -126,10 +127,12 @@ class Progress:
         return self._directory / f"{self._number}.{side}.snapshot"
 
     def forget(self, server: Server, name: str) -> None:
-        """Remove the snapshot that was being made of collection `name`, and go back to the state before."""
+        """Remove the snapshots of collection `name` that were being made when a process died."""
         deadline = time.monotonic() + WAIT_SECONDS
-        delete_first_new(server, name, self.told["known"], self.told["since"], deadline)
-        self.write("tried" if self.state == "saving" else "replaced")
+        for one in self.asked:
+            delete_first_new(server, name, one["known"], one["since"], deadline)
+        if self.asked:
+            self.write(self.state, asked=[])
 
     def _all(self) -> dict[str, Any]:
         try:
@@ -139,12 +142,13 @@ class Progress:
         return found
 
 
-def _save(server: Server, name: str, progress: Progress, side: str, during: str, then: str) -> dict[str, Any]:
+def _save(server: Server, name: str, progress: Progress, side: str) -> dict[str, Any]:
     """Keep a live collection as a file that was loaded once and found equal; empty when there is no such collection."""
     if name not in server.all_collections():
         return {}
     path = progress.file(side)
-    progress.write(during, known=[one.name for one in server.snapshots(name)], since=time.time())
+    asked = {"known": [one.name for one in server.snapshots(name)], "since": time.time()}
+    progress.write(progress.state, asked=[*progress.asked, asked])
     snapshot = server.make_snapshot(name)
     try:
         if snapshot.size > shutil.disk_usage(path.parent).free:
@@ -156,7 +160,7 @@ def _save(server: Server, name: str, progress: Progress, side: str, during: str,
             os.fsync(out.fileno())
     finally:
         server.delete_snapshot(name, snapshot.name)
-    progress.write(then)
+    progress.write(progress.state, asked=[one for one in progress.asked if one != asked])
     saved = {"bytes": checked.bytes, "sha256": checked.sha256}
     trial = f"{STAGE}{path.parent.name.removeprefix('qdrant-')}_trial"
     server.drop(trial)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from restaura.audit.holders import find_holders
 from restaura.audit.holders_docker import is_anonymous
@@ -17,6 +18,7 @@ from restaura.trees.patterns import Selection
 # Holders that are files, whatever works in them, and those that are Compose projects.
 FILES = ("tree", "sqlite", "grafana", "compose_project")
 PROJECTS = ("compose_project", "supabase")
+SERVERS = ("grafana", "mongodb", "postgres", "prometheus", "qdrant", "redis")
 HERE = ("", "localhost", "127.0.0.1", "::1")
 WITHOUT_SOURCE = (
     "no source takes a running {kind}: have it dump into a directory that a component of files takes, or stop it for "
@@ -35,7 +37,7 @@ def covered(config: Config, holders: Iterable[Holder], root: Path = Path("/")) -
     components = [(config.kinds[one.name], one) for one in config.components if one.name in planned]
     found: dict[str, str] = {}
     for holder in seen:
-        if servers := [one.name for kind, one in components if kind == "postgres" and _is_server(one, holder, seen)]:
+        if servers := [one.name for kind, one in components if _is_server(kind, one, holder, seen)]:
             found[holder.id] = servers[0]
             continue
         takers = [_takers(components, holder, path, seen, str(root).rstrip("/")) for path in holder.paths]
@@ -132,16 +134,20 @@ def _chosen(component: Any, volume: str, holder: Holder) -> bool:
     return component.all or patterns or holder.project in component.projects or bool(labels & set(component.labels))
 
 
-def _is_server(component: Any, holder: Holder, holders: list[Holder]) -> bool:
-    """Whether a component of Postgres means this server."""
-    if holder.kind not in ("postgres", "supabase"):
+def _is_server(kind: str, component: Any, holder: Holder, holders: list[Holder]) -> bool:
+    """Whether a component of a server's kind means this server."""
+    if kind not in SERVERS or kind != ("postgres" if holder.kind == "supabase" else holder.kind):
         return False
     if component.container:
-        return holder.kind == "postgres" and bool(holder.container == component.container)
-    if component.cluster:
-        return not holder.container and bool(holder.name == component.cluster)
-    on_host = [one for one in holders if one.kind == "postgres" and not one.container and one.running]
-    return component.host in HERE and not holder.container and len(on_host) <= 1
+        return holder.kind == kind and bool(holder.container == component.container)
+    if cluster := getattr(component, "cluster", ""):
+        return not holder.container and bool(holder.name == cluster)
+    alike = [one for one in holders if one.kind == kind and not one.container]
+    if kind != "postgres" and not holder.running and len(alike) > 1:
+        return False
+    on_host = [one for one in alike if one.running]
+    address = getattr(component, "host", "") or urlsplit(getattr(component, "url", "")).hostname or ""
+    return address in HERE and not holder.container and len(on_host) <= 1
 
 
 def below(path: str, directory: str) -> bool:

@@ -141,5 +141,5 @@ class Sdk:
 
     def close(self) -> None:
         """End the process."""
-        self._child.kill()
-        self._child.wait()
+        with self._child:
+            self._child.kill()

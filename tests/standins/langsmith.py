@@ -87,6 +87,7 @@ class State:
         self.blobs.mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
         self.db = sqlite3.connect(folder / "langsmith.db", check_same_thread=False, isolation_level=None)
+        self.kept = sqlite3.connect(folder / "kept.db", check_same_thread=False, isolation_level=None)
         self.db.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
             "CREATE TABLE IF NOT EXISTS obj "
@@ -95,6 +96,11 @@ class State:
             "CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, mime TEXT);"
             "CREATE TABLE IF NOT EXISTS token (id TEXT PRIMARY KEY, blob TEXT, expires REAL);"
         )
+
+    @staticmethod
+    def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+        """Make `target` what `source` is: how a test goes back to where it began."""
+        source.backup(target)
 
     def put(self, kind: str, body: dict[str, Any], above: str = "", at: str = "") -> dict[str, Any]:
         """Write an object."""
@@ -330,6 +336,9 @@ class LangSmith(http.server.BaseHTTPRequestHandler):
             STATE.drop(kind, key)
             return {}
         given = self._json
+        if kind == "session":
+            # The SDK sends null for what is to stay.
+            given = {name: value for name, value in given.items() if value is not None}
         if given.get("name", body.get("name")) != body.get("name") and any(
             one["name"] == given["name"] for one in STATE.all(kind)
         ):
@@ -632,7 +641,9 @@ class LangSmith(http.server.BaseHTTPRequestHandler):
             given = {name: value for name, value in self._json.items() if name != "feedback_config"}
             run = STATE.get("run", given["run_id"]) if given.get("run_id") else {}
             body = {"id": str(uuid.uuid4()), "created_at": text(now()), "modified_at": text(now())}
-            body |= {"session_id": run.get("session_id")} | {k: v for k, v in given.items() if v is not None}
+            body |= {"session_id": run.get("session_id"), "trace_id": run.get("trace_id")} | {
+                k: v for k, v in given.items() if v is not None
+            }
             return STATE.put("feedback", body, at=body["created_at"])
         body = STATE.get("feedback", rest[0])
         if method == "PATCH":
@@ -856,7 +867,16 @@ def multipart(content_type: str, raw: bytes) -> Iterator[tuple[str, str, bytes]]
 
 def standin(what: str, given: dict[str, Any]) -> Any:
     """Do what only the stand-in does: faults, expiry, no v2, time that passed, runs that the retention took."""
-    acts = {"faults": set_faults, "backdate": backdate, "expire": expire, "wipe": wipe, "asked": lambda _: FAULTS.asked}
+    acts: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "faults": set_faults,
+        "backdate": backdate,
+        "expire": expire,
+        "wipe": wipe,
+        "keep": lambda _: STATE.copy(STATE.db, STATE.kept),
+        "go back": lambda _: STATE.copy(STATE.kept, STATE.db),
+        "asked": lambda _: FAULTS.asked,
+    }
+    what = unquote(what)
     if what not in acts:
         raise Refusal(404, what)
     with STATE.lock:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from restaura.errors import ConfigError, SourceError
 from restaura.web import AnswerError, Service
 
+T = TypeVar("T")
 LIMIT = 100  # the most that v1 gives in one page
 PAGE_BYTES = 16 << 20  # of an answer with runs; what is larger is asked for again in smaller pages
 PATIENCE = 120.0
@@ -222,30 +223,33 @@ class Api:
     def download(self, url: str, path: Path, room: Callable[[int], None]) -> tuple[int, str]:
         """Write what a presigned address gives to `path`, and return its bytes and SHA-256.
 
-        The key is not sent along: such an address is its own key, and may be anybody's. `room` is told how much is
-        about to be written. AnswerError 403 when the address has expired.
+        `room` is told how much is about to be written. AnswerError 403 when the address has expired.
         """
+        return self._again(lambda: self._download(url, path, room))
+
+    def _download(self, url: str, path: Path, room: Callable[[int], None]) -> tuple[int, str]:
+        # The key is not sent along: such an address is its own key, and may be anybody's.
         whole = urlsplit(url if "://" in url else self._below_api(url))
         place = replace(
             self._paced(), url=f"{whole.scheme}://{whole.netloc}", headers={}, fix="", patience=min(PATIENCE, 30)
         )
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         part = path.with_name(f".{path.name[:200]}.part")
-        digest, size = hashlib.sha256(), 0
+        # The address is a key: it stands in no message.
+        digest, size, where = hashlib.sha256(), 0, f"{self.where}, attachment {path.name}"
+        target = whole.path + (f"?{whole.query}" if whole.query else "")
         try:
-            target = whole.path + (f"?{whole.query}" if whole.query else "")
-            try:
-                with place.download(target) as stream, part.open("wb") as out:
-                    while chunk := stream.read(CHUNK):
-                        room(len(chunk))
-                        digest.update(chunk)
-                        size += len(chunk)
-                        out.write(chunk)
-            except AnswerError as error:
-                # The address is a key: it stands in no message.
-                where = f"{self.where}, attachment {path.name}"
-                raise AnswerError(error.status, "", where=where, fix="run the plan again") from None
+            with place.download(target) as stream, part.open("wb") as out:
+                while chunk := stream.read(CHUNK):
+                    room(len(chunk))
+                    digest.update(chunk)
+                    size += len(chunk)
+                    out.write(chunk)
             part.replace(path)
+        except AnswerError as error:
+            raise AnswerError(error.status, "", where=where, fix="run the plan again") from None
+        except SourceError as error:
+            raise SourceError("the answer broke off, or none came", where=where, fix="run the plan again") from error
         finally:
             part.unlink(missing_ok=True)
         return size, digest.hexdigest()
@@ -264,16 +268,23 @@ class Api:
 
     def _read(self, method: str, path: str, *, most: int = 0, **given: Any) -> Any:
         """Ask, again when the answer broke off half-way; None when it is larger than `most` bytes."""
-        for attempt in (1, 2, 3):
+        try:
+            return self._again(lambda: self._answer(method, f"/api{path}", most, given))
+        except AnswerError as error:
+            raise self._told(error) from error
+
+    def _again(self, act: Callable[[], T]) -> T:
+        """Do something, and again when its answer broke off half-way."""
+        for attempt in (1, 2):
             try:
-                return self._answer(method, f"/api{path}", most, given)
-            except AnswerError as error:
-                raise self._told(error) from error
+                return act()
+            except AnswerError:
+                raise
             except SourceError:
-                if attempt == 3 or time.monotonic() > self.deadline:
+                if time.monotonic() > self.deadline:
                     raise
                 time.sleep(attempt)
-        return None
+        return act()
 
     def _answer(self, method: str, path: str, most: int, given: dict[str, Any]) -> Any:
         if not most:

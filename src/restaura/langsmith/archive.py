@@ -129,7 +129,7 @@ class Archive:
             where, given = f"{where} AND part = ?", [*given, part]
         query = f"SELECT id, body, digest FROM item WHERE {where} ORDER BY part, at, id"  # noqa: S608
         for key, body, digest in self._db.execute(query, given):
-            if hashlib.sha256(body).digest() != digest:
+            if not isinstance(body, bytes) or hashlib.sha256(body).digest() != digest:
                 raise self._damaged(f"{kind} {key} is not what was put in")
             yield body
 

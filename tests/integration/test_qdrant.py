@@ -5,7 +5,9 @@ The server is a stand-in on Qdrant's own engine; what is there is told by Qdrant
 """
 
 import contextlib
+import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from restaura.config.schema import Config, Settings
 from restaura.errors import SourceError
@@ -26,7 +29,7 @@ from tests import docker_project
 from tests.docker_project import docker, wait_until
 from tests.integration.system import System
 from tests.memory_point import take
-from tests.qdrant_server import INDEXES, LIBRARIES, ROOT, QdrantServer, alias, digest, make_docs, make_plain
+from tests.qdrant_server import DOCS, INDEXES, LIBRARIES, ROOT, QdrantServer, alias, digest, make_docs, make_plain
 
 KEY = {"QDRANT__SERVICE__API_KEY": "sesame", "QDRANT__SERVICE__READ_ONLY_API_KEY": "peep"}
 
@@ -528,3 +531,61 @@ def test_a_cluster_and_an_older_server_are_refused_with_the_reason(server: Qdran
         server.environment.clear()
         server.start()
     assert (digest(server), left(server), host.leftovers()) == (before, [], [])
+
+
+# -- the stand-in --------------------
+
+
+def fits(expected: Any, found: Any, names: dict[str, str]) -> bool:
+    """Whether an answer is as the recording has it."""
+    if expected == "?":
+        return True
+    if expected == "#":
+        return isinstance(found, int | float)
+    if isinstance(expected, str) and expected.startswith("~"):
+        return isinstance(found, str) and re.fullmatch(expected[1:], found, re.DOTALL) is not None
+    if isinstance(expected, dict):
+        same = isinstance(found, dict) and found.keys() == expected.keys()
+        return same and all(fits(value, found[key], names) for key, value in expected.items())
+    if isinstance(expected, list):
+        same = isinstance(found, list) and len(found) == len(expected)
+        return same and all(fits(*pair, names) for pair in zip(expected, found, strict=True))
+    return bool(found == names.get(str(expected), expected)) and isinstance(found, bool) == isinstance(expected, bool)
+
+
+def test_the_stand_in_answers_as_a_real_server_was_recorded_to(tmp_path: Path) -> None:
+    recorded = json.loads((ROOT / "tests/standins/qdrant_1_18_3.json").read_text())["steps"]
+    server = QdrantServer(tmp_path / "recorded", 6353).start(**KEY)
+    names, content, wrong = {"$NAME": "", "$SUM": ""}, b"", []
+    try:
+        for what, request, body, status, expected in recorded:
+            key = request.split()[1] if request.startswith("KEY") else KEY["QDRANT__SERVICE__API_KEY"]
+            method, path = request.split()[-2:]
+            for name, value in names.items():
+                path = path.replace(name, value)
+            uploads = {
+                "upload": content,
+                "cut upload": content[: len(content) // 2],
+                "garbage upload": b"not a tar" * 900,
+            }
+            sent = {"json": DOCS if body == "DOCS" else body}
+            if isinstance(body, str) and body in uploads:
+                sent = {"files": {"snapshot": ("up.snapshot", uploads[body])}}
+            answer = requests.request(method, server.url + path, headers={"api-key": key}, timeout=60, **sent)
+            kind = answer.headers["Content-Type"]
+            if expected == "bytes":
+                content, good = answer.content, kind == "application/octet-stream"
+                good = good and hashlib.sha256(content).hexdigest() == names["$SUM"]
+            elif isinstance(expected, str) and expected.startswith("plain: "):
+                good = kind == "text/plain; charset=utf-8" and expected[7:] in ("?", answer.text)
+            else:
+                told = answer.json()
+                good = kind == "application/json" and isinstance(told["time"], float)
+                good = good and fits(expected, told["result"] if answer.ok else told["status"]["error"], names)
+                if what == "a snapshot":
+                    names = {"$NAME": told["result"]["name"], "$SUM": told["result"]["checksum"]}
+            if not good or answer.status_code != status:
+                wrong.append(f"{what}: {answer.status_code} {kind} {answer.text[:300]}")
+    finally:
+        server.remove()
+    assert not wrong, "\n".join(wrong)

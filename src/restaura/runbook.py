@@ -24,6 +24,8 @@ from restaura.staging import COPIES, TREE, protected
 
 # Restic's first release that keeps what we need; Debian 12 has an older one.
 RESTIC = "0.18"
+# Kinds whose files lie in a dated store as they are.
+NAMED_FILES = ("infra", "langchain", "llm")
 NEWER_RESTIC = f"""\
 if ! dpkg --compare-versions "$(dpkg-query -W -f '${{Version}}' restic)" ge {RESTIC}; then
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' | head -n 1)
@@ -355,6 +357,17 @@ def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
         restore = f"restic restore latest --target /root/by-hand-{store.name}/{name}"
         there = f"restic snapshots --json {copies} | grep -q short_id"
         found.append(_sh(f"{restore} {tree}", f"if {there}; then {restore} {copies}; fi"))
+    for name in [one for kind in NAMED_FILES for one in _of_kind(config, plan, kind)]:
+        tags = f'--tag "$point,component={name},artifact=$one"'
+        found.append(
+            _sh(
+                "for one in tree secrets etl_scripts weights elsewhere copies; do",
+                f"  if restic snapshots --json {tags} | grep -q short_id; then",
+                f"    restic restore latest --target /root/by-hand-{store.name}/{name} {tags}",
+                "  fi",
+                "done",
+            )
+        )
     return found
 
 
@@ -392,6 +405,12 @@ def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
         unpack = f"tar -xp --xattrs --acls --sparse --numeric-owner -C {hand}/{name}/files -f {hand}/{name}"
         copies = f"if [ -e {hand}/{name}/{COPIES}.tar ]; then {unpack}/{COPIES}.tar; fi"
         found.append(_sh(f"mkdir -p {hand}/{name}/files", f"{unpack}/{TREE}.tar", copies))
+    for name in [one for kind in NAMED_FILES for one in _of_kind(config, plan, kind)]:
+        directory = _code(str(getattr(config.component(name), "directory", "")))
+        found.append(
+            f"`{name}`: the files of {directory} are in `{hand}/{name}` as they are. What ends in `.tar` or "
+            "`.tar.gz` there holds paths from `/` on: `tar -xpf FILE -C /root/look`."
+        )
     for name in _of_kind(config, plan, "postgres"):
         dump = f"pg_restore -d DATABASE {hand}/{name}/databases/DATABASE.dump"
         roles = f"psql -f {hand}/{name}/globals.sql postgres"

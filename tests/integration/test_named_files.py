@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from restaura.host import Host
+from restaura.paths import Paths
+from restaura.sources.llm import Llm
 from tests import stack_files
 from tests.integration.system import System
+from tests.qdrant_server import QdrantServer, client_of
 from tools.lab import clients
 
 LAYOUT = {
@@ -214,3 +218,50 @@ def test_prompts_are_loaded_without_rights_and_without_network(system: System, s
     assert "says 65534 1 CapEff:0000000000000000" in error
     configure(system, srv, python=str(interpreters / "gone"))
     system.run("run", "daily")
+
+
+# -- the dimension of embeddings --------------------------------------------------------------------------------------
+
+
+def test_embeddings_must_fit_the_collections_of_qdrant(system: System, srv: Path, tmp_path: Path) -> None:
+    server = QdrantServer(tmp_path / "qdrant", 6391).start()
+    try:
+        client = client_of(server.url)
+        from qdrant_client import models
+
+        client.create_collection("docs", vectors_config=models.VectorParams(size=4, distance="Cosine"))
+        named = {name: models.VectorParams(size=size, distance="Dot") for name, size in (("text", 5), ("image", 8))}
+        client.create_collection("both", vectors_config=named)
+        client.update_collection_aliases(
+            [models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name="docs", alias_name="live"))]
+        )
+        system.configure(
+            plans=[{"name": "daily", "components": ["gpt"]}],
+            components={
+                "llm": [{**components(srv)["llm"][0], "qdrant_component": "vectors"}],
+                "qdrant": [{"name": "vectors", "url": server.url}],
+            },
+        )
+
+        host = Host(Paths(system.root))
+
+        def said(**embedding: Any) -> str:
+            model = {**stack_files.MODEL, "embedding": {**stack_files.MODEL["embedding"], **embedding}}
+            stack_files.write(srv / "gpt", {"model_config.json": model})
+            probe = Llm(host.config.component("gpt"), host).probe()
+            return "; ".join([*(what for what, _ in probe.problems), *probe.warnings])
+
+        assert said() == ""
+        assert said(collections=["docs", "live"]) == ""
+        assert said(collections=["both"], vector="text", dimension=5) == ""
+        wrong = "model_config.json line 16: embeddings of 5 dimensions do not fit the collection 'docs': the vector 4"
+        assert wrong in said(dimension=5)
+        assert "do not fit the collection 'both': image 8, text 5" in said(collections=["both"])
+        assert "do not fit the collection 'both'" in said(collections=[])
+        assert "the collection 'gone' is not in Qdrant" in said(collections=["gone"])
+        server.stop()
+        told = said(dimension=5)
+        assert "was not compared with Qdrant" in told
+        assert "do not fit" not in told
+    finally:
+        server.remove()

@@ -144,15 +144,15 @@ class Infra(NamedFiles):
             yield str(spool)
 
     def made(self) -> dict[str, bytes]:
-        """Say which images the stack runs, by digest; nothing where there is no daemon, or none of the stack."""
+        """Say which images the stack runs, by digest, or why that is not known: the file is in every point."""
         if not self._own.images:
             return {}
+        told: dict[str, Any]
         try:
-            rows = _images(self._named.directory)
+            told = {"images": _images(self._named.directory)}
         except RestauraError as error:
-            self._host.log.event("images not told", "warning", component=self._named.name, error=error.what)
-            return {}
-        return {IMAGES: json.dumps(rows, indent=2, sort_keys=True).encode() + b"\n"} if rows else {}
+            told = {"images": [], "problem": error.what}
+        return {IMAGES: json.dumps(told, indent=2, sort_keys=True).encode() + b"\n"}
 
     def group(self, path: str) -> str:
         """Keep the scripts apart; what is secret among them is with the secrets."""

@@ -25,6 +25,7 @@ BESIDE = ("langgraph.json", "pyproject.toml", "poetry.lock", "requirements.txt",
 REFERENCES = re.compile(r"[a-z_]*_(path|file)")
 # What a reference ends in: another word of such a key may be a place to write to, or no file at all.
 KNOWN = (*SUFFIXES, ".txt", ".md", ".jinja", ".jinja2", ".j2", ".prompt", ".py", ".csv", ".jsonl", ".toml", ".env")
+READ = (*SUFFIXES, ".txt")  # by langchain-core's loaders
 LOADED = ("prompt", "few_shot", "chat")  # `_type`s of prompts that langchain-core loads
 TRY_SECONDS = 120
 NOBODY = "65534"  # Debian's account without rights
@@ -110,7 +111,7 @@ class Langchain(NamedFiles):
             folder.warnings.append(what)
             return
         prompts = [(path, keys, one) for path in folder.found for keys, one in self._loadable(folder, path)]
-        texts = {path: folder.text(path) or "" for path in folder.found if path.endswith(KNOWN) and self._plain(path)}
+        texts = {path: folder.text(path) or "" for path in folder.found if path.endswith(READ) and self._plain(path)}
         asked = {
             "files": {path.removeprefix(f"{folder.directory}/"): text for path, text in texts.items()},
             "prompts": [one for _, _, one in prompts],

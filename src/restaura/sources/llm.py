@@ -12,7 +12,7 @@ from typing import Any
 
 from restaura import trees
 from restaura.config.schema import setting
-from restaura.errors import ConfigError, RestauraError
+from restaura.errors import RestauraError
 from restaura.named_files import Folder, NamedFiles, NamedFilesComponent
 from restaura.others_yaml import Document
 from restaura.sources import SourceKind, Tree
@@ -68,12 +68,6 @@ class Llm(NamedFiles):
         self._own = options
         self._weights: list[str] = []
         super().__init__(options, host)
-        if options.qdrant_component and host.config.kinds.get(options.qdrant_component) != "qdrant":
-            raise ConfigError(
-                f"there is no qdrant component {options.qdrant_component!r}",
-                where=f"component {options.name}, qdrant_component",
-                fix="declare it in backup_qdrant_components, or correct the name",
-            )
 
     def look(self, folder: Folder) -> None:
         """Hold both files against what they must say."""
@@ -104,6 +98,12 @@ class Llm(NamedFiles):
         if not self._own.qdrant_component or not folder.live:
             return
         path = folder.absolute(self._own.model_config)
+        if self._host.config.kinds.get(self._own.qdrant_component) != "qdrant":
+            what = f"there is no qdrant component {self._own.qdrant_component!r}"
+            folder.wrong(
+                f"component {self._own.name}", what, "declare it in backup_qdrant_components, or correct the name"
+            )
+            return
         document = folder.document(path)
         wanted = (
             [(keys, one) for keys, model in models(folder, path, document) if (one := model.get("embedding"))]

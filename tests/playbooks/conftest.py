@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,10 @@ def make_host() -> Iterator[Callable[..., hosts.Host]]:
     """Make hosts that go with the module; each worker's have a name of their own."""
     made: list[str] = []
 
-    def make(name: str, image: str) -> hosts.Host:
+    def make(name: str, image: str, mounts: Sequence[str] = ()) -> hosts.Host:
         full = f"{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
         made.append(full)
-        return hosts.create(full, image)
+        return hosts.create(full, image, mounts=mounts)
 
     yield make
     for name in made:

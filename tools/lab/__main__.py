@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tools.lab import daemon, hosts, images, s3, wheels
+from tools.lab import daemon, hosts, images, s3, stack, wheels
 from tools.lab.common import LabError
 
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--image", default="debian13", choices=list(images.RECIPES))
     create.add_argument("--no-init", action="store_true", help="nothing runs in it, as in a bare container")
     create.add_argument("--mount", action="append", default=[], metavar="SRC:DST[:ro]")
+    create.add_argument("--stack", action="store_true", help=f"give it what an AI stack needs, at {stack.PLACE}")
     host.add_parser("destroy", help="remove a host and its volumes").add_argument("name")
 
     execute = verbs.add_parser("exec", help="run a command in a host as root")
@@ -61,7 +62,8 @@ def _do(told: argparse.Namespace) -> int:
         print(json.dumps([asdict(host) for host in hosts.all_hosts()], indent=2))
     elif told.verb == "host" and told.act == "create":
         daemon.up()
-        print(json.dumps(asdict(hosts.create(told.name, told.image, not told.no_init, told.mount))))
+        mounts = [*told.mount, *(stack.mounts() if told.stack else ())]
+        print(json.dumps(asdict(hosts.create(told.name, told.image, not told.no_init, mounts))))
     elif told.verb == "host":
         hosts.destroy(told.name)
     elif told.verb == "exec":

@@ -9,6 +9,7 @@ Environment: HOME of its account, PYTHONPATH with qdrant-client, langsmith and l
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -124,6 +125,10 @@ def look() -> dict[str, Any]:
     found["grafana_dashboard"] = digest({key: dashboard[key] for key in ("title", "panels", "uid")})
     found["grafana_source"] = grafana("GET", "/api/datasources/uid/prom")["url"]
     found["grafana_folder"] = grafana("GET", "/api/folders/stack")["title"]
+    query = ["promtool", "query", "instant", "http://127.0.0.1:9090", "max_over_time(ingest_documents_total[1d])"]
+    found["prometheus"] = re.findall(
+        r"=> (\d+)", subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    )
     client = langsmith()
     examples = client.list_examples(dataset_name="perguntas")
     found["langsmith_examples"] = digest(sorted(json.dumps([one.inputs, one.outputs]) for one in examples))

@@ -142,7 +142,7 @@ class Folder:
         if self.is_file(whole):
             self.take(whole, secret=secret)
             return whole
-        self.wrong(whole, "is not there", f"create it, or correct `{option}` of the component (empty when there is none)")
+        self.wrong(whole, "is not there", f"create it, or correct `{option}` of the component (empty: there is none)")
         return None
 
     def further(self, paths: Iterable[str], option: str, *, secret: bool = False) -> list[str]:

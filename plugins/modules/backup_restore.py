@@ -26,6 +26,10 @@ options:
   from_host:
     description: The host whose points to restore. Default is this one.
     type: str
+  pause:
+    description: Whether plans' ingestion is paused meanwhile. Say V(false) on a host where none runs yet.
+    type: bool
+    default: true
   confirmed:
     description: Whether to do it.
     type: bool
@@ -68,6 +72,7 @@ def main() -> None:
             "paths": {"type": "list", "elements": "str", "default": []},
             "to": {"type": "str", "default": "live"},
             "from_host": {"type": "str"},
+            "pause": {"type": "bool", "default": True},
             "confirmed": {"type": "bool", "default": False},
             "wait": {"type": "int", "default": 0},
             **PROGRAM_OPTION,
@@ -76,7 +81,8 @@ def main() -> None:
     )
     act = module.params["confirmed"] and not module.check_mode
     named = arguments(module.params, paths="--path", to="--to", from_host="--host", wait="--wait")
-    answer = call(module, "restore", *named, "--yes" if act else "--check")
+    alone = [] if module.params["pause"] else ["--no-pause"]
+    answer = call(module, "restore", *named, *alone, "--yes" if act else "--check")
     module.exit_json(changed=act and answer.get("changed", True), answer=result(answer))
 
 

@@ -76,6 +76,10 @@ RESTORE: Options = {
     "paths": {"description": ["Only these paths (files) or databases (postgres)."], "type": "list", "elements": "str"},
     "to": {"description": ["`live`, `dir:PATH`, or `name:NEW`. Default: `live`."], "type": "str"},
     "from_host": {"description": ["The host whose points to restore. Default: this one."], "type": "str"},
+    "pause": {
+        "description": ["Whether plans' ingestion is paused meanwhile; false where none runs yet. Default: true."],
+        "type": "bool",
+    },
 }
 DISCOVER: Options = {
     "discover": {

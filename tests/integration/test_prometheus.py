@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prometheus' real server: backed up, drilled, wiped, restored and undone; what fails leaves no snapshot behind."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -9,12 +8,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from restaura.config.schema import Config, Settings
 from restaura.errors import SourceError
 from restaura.host import Host
+from restaura.journal import Journal
 from restaura.paths import Paths
 from restaura.point import Fingerprint
 from restaura.prometheus import capture, snapshot
@@ -62,6 +63,13 @@ def system() -> Iterator[System]:
         one.settled()
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make waits short that are for slow servers."""
+    for name, limit in (("STILL_SECONDS", 0.2), ("ANSWER_SECONDS", 1.0), ("SETTLE_SECONDS", 0.5)):
+        monkeypatch.setattr(snapshot, name, limit)
+
+
 def make_foreign_snapshot() -> None:
     """Make a snapshot that somebody else took."""
     (SNAPSHOTS / FOREIGN).mkdir(parents=True, exist_ok=True)
@@ -81,7 +89,7 @@ def pid() -> int:
     return int(server.run("systemctl", "show", "--property=MainPID", "--value", server.UNIT))
 
 
-def direct(tmp_path: Path, **options: object) -> Prometheus:
+def direct(tmp_path: Path, **options: Any) -> Prometheus:
     """Return the source itself, on a host of its own."""
     host = Host(Paths(tmp_path / "direct"), Config(Settings(host="web1", reserve_bytes=0)))
     return Prometheus(PrometheusComponent(**{**COMPONENT, **options}), host)
@@ -156,8 +164,16 @@ def test_a_restore_over_a_running_server_is_undone_to_the_sample(system: System)
     server.seed()
 
 
-def test_what_a_store_damaged_is_not_restored(system: System) -> None:
+def test_a_directory_gets_all_as_files_and_what_a_store_damaged_is_not_restored(system: System, tmp_path: Path) -> None:
     system.run("run", "daily")
+    target = tmp_path / "aside"
+    system.run("restore", "--component", "prometheus", "--to", f"dir:{target}", "--yes")
+    assert server.run("promtool", "tsdb", "list", str(target / "tsdb")).count("\n") >= 2
+    assert (target / str(server.ETC / "target.password").lstrip("/")).read_text() == server.PASSWORD
+    assert target.stat().st_mode & 0o077 == 0
+    refused = system.run("restore", "--component", "prometheus", "--to", f"dir:{target}", "--yes", expect=2)
+    assert refused["error"]["what"] == "is not empty"
+
     block = max(folder(system).glob("tsdb/*/chunks/000001"), key=lambda one: one.stat().st_size)
     content = bytearray(block.read_bytes())
     content[len(content) // 2] ^= 1
@@ -185,18 +201,6 @@ def test_a_block_that_the_live_server_has_damaged_is_no_proof(system: System) ->
 
 def _series(chunks: Path) -> int:
     return int(json.loads((chunks.parents[1] / "meta.json").read_text())["stats"]["numSeries"])
-
-
-@contextlib.contextmanager
-def stopped_process() -> Iterator[None]:
-    """Hold the server as it is: it is there, and does not answer."""
-    number = pid()
-    os.kill(number, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGCONT)
 
 
 def wait_for_request(system: System) -> None:
@@ -232,17 +236,28 @@ def test_a_server_that_dies_in_the_freeze_fails_the_component(system: System) ->
     assert own_snapshots() == []
 
 
-def test_a_snapshot_that_takes_too_long_is_given_up_and_removed_once_it_is_there(system: System) -> None:
-    system.configure(components={"prometheus": [{**COMPONENT, "snapshot_timeout": 1}]})
-    child = frozen_in_request(system)
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 1
-    assert "1 s" in out or "timed out" in out
-    assert "snapshot" in system.run("recover", expect=1)["text"], "a server that hangs may still make it"
-    os.kill(pid(), signal.SIGCONT)
+def test_a_snapshot_that_takes_too_long_is_given_up_and_removed_once_it_is_there(tmp_path: Path, quick: None) -> None:
+    server.start()
+    make_foreign_snapshot()
+    source = direct(tmp_path, snapshot_timeout=1)
+    stopped, start = pid(), snapshot.Taking.__init__
+
+    def held(self: snapshot.Taking, *arguments: Any) -> None:
+        os.kill(stopped, signal.SIGSTOP)
+        start(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot.Taking, "__init__", held)
+        with pytest.raises(SourceError, match="timed out"), source.freeze("content"):
+            pytest.fail("it was not held still")
+    (debt,) = Journal(tmp_path / "direct/var/lib/restaura/journal").open_debts()
+    with pytest.raises(SourceError, match="was asked for a snapshot and does not answer"):
+        Prometheus.take_back(debt.act, debt.data)
+    # Longer than moments: what it begins now is still ours.
+    late = {**debt.data, "at": debt.data["at"] - 60}
+    os.kill(stopped, signal.SIGCONT)
     server.wait_until(lambda: own_snapshots() != [])
-    system.run("recover", expect=None)
-    system.settled()
+    Prometheus.take_back(debt.act, late)
     assert own_snapshots() == []
     assert (SNAPSHOTS / FOREIGN).is_dir()
 
@@ -300,7 +315,7 @@ def test_a_server_elsewhere_and_a_wrong_key_are_refused(tmp_path: Path, monkeypa
 
 
 def test_a_full_disk_in_the_data_directory_is_named(
-    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     server.stop()
     shutil.rmtree(server.DATA)
@@ -416,8 +431,7 @@ def test_a_fingerprint_notices_every_small_change_and_names_its_place(tmp_path: 
     assert wanted.differences(_fingerprint(tmp_path / "blocks", tmp_path / "spool")) == []
 
 
-def test_only_one_of_two_snapshots_of_a_moment_can_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "STILL_SECONDS", 0.1)
+def test_only_one_of_two_snapshots_of_a_moment_can_be_ours(tmp_path: Path, quick: None) -> None:
     at = 1_700_000_000.0
     names = ["20231114T221320Z-00000000000000aa", "20231114T221321Z-00000000000000bb"]
     late = "20231114T230000Z-00000000000000cc"
@@ -437,14 +451,3 @@ def test_only_one_of_two_snapshots_of_a_moment_can_be_ours(tmp_path: Path, monke
     assert len(list(tmp_path.iterdir())) == 3
     snapshot.remove({**data, "known": names[:1]})
     assert sorted(one.name for one in tmp_path.iterdir()) == [names[0], late]
-
-
-def test_a_directory_gets_the_files_and_blocks_at_its_top(system: System, tmp_path: Path) -> None:
-    system.run("run", "daily")
-    target = tmp_path / "aside"
-    system.run("restore", "--component", "prometheus", "--to", f"dir:{target}", "--yes")
-    assert server.run("promtool", "tsdb", "list", str(target / "tsdb")).count("\n") >= 2
-    assert (target / str(server.ETC / "target.password").lstrip("/")).read_text() == server.PASSWORD
-    assert target.stat().st_mode & 0o077 == 0
-    refused = system.run("restore", "--component", "prometheus", "--to", f"dir:{target}", "--yes", expect=2)
-    assert refused["error"]["what"] == "is not empty"

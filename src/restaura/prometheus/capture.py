@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import io
+import itertools
 import json
 import os
 import secrets
@@ -123,7 +124,8 @@ def copy_file(source: Path, target: Path) -> None:
 def _copy_parents(source: Path, target: Path, top: Path) -> None:
     """Make the directories of a copy, those that are missing with owner and mode of the original."""
     missing = [one for one in (target, *target.parents) if one != top and one.is_relative_to(top) and not one.exists()]
-    originals = (source, *source.parents)
+    # A container may see a file deeper down than it lies here.
+    originals = itertools.chain((source, *source.parents), itertools.repeat(Path("/")))
     for made, original in reversed(list(zip(missing, originals, strict=False))):
         found = original.stat()
         made.mkdir(mode=0o700)

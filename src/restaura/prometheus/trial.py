@@ -96,6 +96,8 @@ class Trial:
             loaded, found = self._ask(data, probe)
             series = found - probe.series if probe else 0
         if self._programs.promtool and probe and probe.samples <= MOST_SAMPLES:
+            # Without one, `promtool tsdb dump` ends before it has begun.
+            (data / "wal").mkdir(exist_ok=True)
             window = (f"--min-time={probe.mint}", f"--max-time={probe.maxt - 1}")
             out = self._promtool("tsdb", "dump", *window, str(data))
             samples = out.count(b"\n") - probe.samples

@@ -74,7 +74,9 @@ class Paused:
 
     def resume(self) -> None:
         """Let everything go on; SourceError names what does not, after all was tried."""
-        self._over = True
+        if not self._over:
+            self._over = True
+            self.broken = "; ".join(filter(None, map(_come_back, self._rows)))
         self._note(resume(self._rows))
         self._ended = time.monotonic()
 
@@ -97,12 +99,6 @@ class Paused:
                 row["ran"] = [one for one in row["ran"] if one not in taken]
             elif row["kind"] == "containers":
                 row["held"] = {**row["held"], "stop": [one for one in row["held"]["stop"] if one["id"] not in taken]}
-
-    def come_back(self) -> str:
-        """Say what went on by itself while it was to be paused."""
-        found = [KINDS[row["kind"]].come_back(row) for row in self._rows]
-        self.broken = "; ".join(filter(None, found))
-        return self.broken
 
     def insist(self, debt: str) -> None:
         """Try again, until ingestion goes on or this process ends: then `recover` does."""
@@ -138,7 +134,7 @@ def paused(host: Host, plans: Sequence[Plan], *, limited: bool) -> Iterator[Paus
         rows = [row for one in reversed(pauses) for row in _rows(host, pauses[one], one)]
         host.log.event("phase", phase="pause")
         one = Paused(host, rows, limit)
-        with Hold(host.journal, (OWNER, "resume", {"rows": rows}), limit, one.pause, one.resume, one.come_back) as hold:
+        with Hold(host.journal, (OWNER, "resume", {"rows": rows}), limit, one.pause, one.resume) as hold:
             if hold.released:
                 raise SourceError(f"could not be paused within the pause's limit of {limit:.0f} s", where="ingestion")
             host.log.event("paused", seconds=round(one.seconds, 3))
@@ -154,7 +150,7 @@ def _end(host: Host, one: Paused, hold: Hold, limit: float) -> None:
     try:
         hold.release()
         host.log.event("resumed", seconds=round(one.seconds, 3))
-    except SourceError as error:
+    except RestauraError as error:
         host.log.event("not resumed", "error", error=str(error))
         one.problems.append(str(error))
         threading.Thread(target=one.insist, args=(hold.debt,), daemon=True).start()
@@ -162,6 +158,14 @@ def _end(host: Host, one: Paused, hold: Hold, limit: float) -> None:
         one.problems.append(f"ingestion was paused for {one.seconds:.1f} s; the pause's limit is {limit:.0f} s")
     if one.broken:
         one.problems.append(f"ingestion was not paused all the time: {one.broken}")
+
+
+def _come_back(row: Row) -> str:
+    """Say what of a step went on by itself, or that nobody knows."""
+    try:
+        return KINDS[row["kind"]].come_back(row)
+    except Exception as error:  # noqa: BLE001 - nothing there may keep it from going on
+        return str(error)
 
 
 def resume(rows: Sequence[Row]) -> list[str]:

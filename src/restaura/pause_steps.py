@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from restaura.web import AnswerError, Service, UnreachedError
 
 RESUME_SECONDS = 600
 ANSWER_SECONDS = 60.0
+LOOK_SECONDS = 5  # at what stands still, before it goes on
 PATIENCE_SECONDS = 30.0
 # What a command that pauses may still do when its run was killed, or its time was over: half of it is worse.
 GRACE_SECONDS = 10
@@ -150,7 +152,8 @@ class _Containers:
 
     def come_back(self, row: Row) -> str:
         since = datetime.fromisoformat(row["since"])
-        return stopping.intruders(row["held"], since, (), lambda one: _takes(one, row["names"], row["labels"]))
+        chosen = partial(_takes, names=row["names"], labels=row["labels"])
+        return stopping.intruders(row["held"], since, (), chosen, LOOK_SECONDS)
 
     def told(self, step: PauseStep) -> tuple[str, str]:
         chosen = _chosen(step)

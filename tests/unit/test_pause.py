@@ -26,6 +26,7 @@ from restaura.errors import ConfigError, SourceError
 from restaura.host import Host
 from restaura.paths import Paths, write_atomic
 from restaura.pause import paused
+from restaura.pause_steps import KINDS
 
 SECRET = "S3CRET-token"
 
@@ -146,6 +147,20 @@ def test_an_error_of_the_body_resumes_and_stays_what_it_is(tmp_path: Path, trace
     host = host_at(tmp_path, **step(trace, "a"))
     with pytest.raises(KeyboardInterrupt), paused(host, [plan_of(host)], limited=True):
         raise KeyboardInterrupt
+    assert trace.read_text() == "pause a\nresume a\n"
+
+
+def test_what_cannot_be_looked_at_counts_as_come_back_and_goes_on(
+    tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come_back(_: Any) -> str:
+        raise SourceError("the Docker daemon does not answer")
+
+    monkeypatch.setattr(KINDS["command"], "come_back", come_back)
+    host = host_at(tmp_path, **step(trace, "a"))
+    with paused(host, [plan_of(host)], limited=True) as one:
+        pass
+    assert "does not answer" in one.broken
     assert trace.read_text() == "pause a\nresume a\n"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from restaura.errors import RestauraError, SourceError
 from restaura.runners.container import ContainerRunner
-from restaura.volumes.daemon import Container, Daemon, GoneError, UnreachableError
+from restaura.volumes.daemon import SECONDS, Container, Daemon, GoneError, UnreachableError
 
 # How long the daemon may take to come back, and a container to say that it is healthy before what needs it is started.
 DAEMON_SECONDS = 90
@@ -88,15 +88,18 @@ def hold_still(held: Held, limit: float) -> list[str]:
     return notes
 
 
-def intruders(held: Held, since: datetime, volumes: Collection[str], uses: Callable[[Container], bool]) -> str:
+def intruders(
+    held: Held, since: datetime, volumes: Collection[str], uses: Callable[[Container], bool], seconds: int = SECONDS
+) -> str:
     """Say which containers did not hold still, or use the data and were started; nothing when all is well.
 
     `since` is when it was planned, in UTC. Containers that are gone again are known by the `volumes` they wrote to.
+    A daemon that does not answer within `seconds` is an error.
     """
     stopped = {row["id"]: row for row in held["stop"]}
     paused = {row["id"]: row for row in held["pause"]}
     found = []
-    with Daemon() as daemon:
+    with Daemon(seconds) as daemon:
         passing = daemon.writers_since(since, volumes)
         for one in daemon.containers():
             passing.discard(one.id)

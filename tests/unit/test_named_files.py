@@ -214,6 +214,15 @@ def test_what_compose_files_name_goes_along(host: Host, top: Path) -> None:
     assert source.group(f"{folder}/more/c.env") == "secrets"
 
 
+def test_what_compose_would_fetch_is_told(host: Host, top: Path) -> None:
+    text = (top / "inteligencia/docker-compose.yaml").read_text()
+    remote = "include: ['https://github.com/acme/stack.git#v1', 'oci://registry.example.org/base']\n"
+    (top / "inteligencia/docker-compose.yaml").write_text(remote + text)
+    folder = infra(host, top)._found
+    assert folder.problems == []
+    assert ["is no part of the backup" in one for one in folder.warnings] == [True, True]
+
+
 def test_links_that_lead_out_are_not_followed(host: Host, top: Path) -> None:
     (top / "elsewhere.txt").write_text("x")
     (top / "langchain/templates/greeting.txt").unlink()

@@ -27,6 +27,8 @@ TRY_SECONDS = 60
 # Compose's interpolation (docs.docker.com/reference/compose-file/interpolation): $$ is a dollar; `:-`, `-`, `:+` and
 # `+` say what to put where there is no value, `:?` and `?` that there must be one.
 VARIABLE = re.compile(r"\$(?:\$|\{(?P<braced>[A-Za-z_]\w*)(?P<rest>[^}]*)\}|(?P<plain>[A-Za-z_]\w*))")
+# What Compose fetches: docs.docker.com/reference/compose-file/include (OCI artifacts, Git repositories).
+REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|git@|github\.com/")
 ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][\w.-]*)\s*(=.*)?")
 
 
@@ -116,10 +118,12 @@ class Infra(NamedFiles):
     def try_out(self, folder: Folder) -> None:
         """Have Docker Compose, where it is installed, read the files; it prints nothing, and fills in no value."""
         files = self._compose_files(folder)
-        if not files or not _has_compose():
+        # A drill has no network, and needs none: what Compose would fetch is not what was restored.
+        fetches = any(REMOTE.match(one) for path in files for one in _included(folder, path))
+        if not files or not _has_compose() or (fetches and not folder.live):
             return
         with self._standing(folder, files) as root:
-            argv = ["docker", "compose"]
+            argv = [*([] if folder.live else process.without_network()), "docker", "compose"]
             for one in files:
                 argv += ["-f", f"{root}{one}"]
             for one in self._own.env:
@@ -166,12 +170,20 @@ class Infra(NamedFiles):
 
 def _there(folder: Folder, path: str, document: Document, name: str, inner: str) -> bool:
     """Whether a file that a Compose file names is there; note it when not."""
+    if REMOTE.match(name):
+        folder.warnings.append(f"{path}: {name!r}, which it includes, is kept elsewhere and is no part of the backup")
+        return False
     if "$" in name:
         folder.warnings.append(f"{path}: {name!r}, which it names, depends on a variable: name it in `files`")
     elif not folder.is_file(inner):
         line = next((document.lines.get(keys) for keys, value in walk(document.data) if value == name), None)
         folder.wrong(path, f"{name!r} leads nowhere", "create the file, or correct the reference", line)
     return "$" not in name and folder.is_file(inner)
+
+
+def _included(folder: Folder, path: str) -> list[str]:
+    document = folder.document(path)
+    return [one for one, _ in includes(document.data)] if document and isinstance(document.data, dict) else []
 
 
 def _has_compose() -> bool:

@@ -44,11 +44,13 @@ def server() -> Iterator[Server]:
     folder.mkdir()
     (folder / "users.acl").write_text(f"user default on >{PASSWORD} ~* &* +@all\n")
     made = Server(folder, 6391, ["appendonly yes", f"aclfile {folder}/users.acl"], PASSWORD, aclfile=True)
-    made.start()
-    made.seed()
-    yield made
-    made.stop()
-    run("rm", "-rf", str(folder))
+    try:
+        made.start()
+        made.seed()
+        yield made
+    finally:
+        made.stop(kill=True)
+        run("rm", "-rf", str(folder))
 
 
 @pytest.fixture(scope="module")

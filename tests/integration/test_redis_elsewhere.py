@@ -37,14 +37,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("image")
     programs = [shutil.which(one) or "" for one in TOOLS]
     libraries = {word for one in programs for word in run("ldd", one).split() if word.startswith("/")}
-    for path in (*programs, *sorted(libraries)):
+    for path in (*(f"/bin/{one}" for one in TOOLS), *sorted(libraries)):
         copied = root / path.removeprefix("/")
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)
-    run("cp", "-aL", "--parents", "/bin/sh", str(root))
     for folder in ("data", "dev", "proc", "sys", "tmp"):
         (root / folder).mkdir(exist_ok=True)
-    run("sh", "-c", f'tar -C "$0" -c . | docker import --change "ENV PATH=/usr/bin:/bin" - {NAME}', str(root))
+    run("sh", "-c", f'tar -C "$0" -c . | docker import --change "ENV PATH=/bin" - {NAME}', str(root))
     yield NAME
     docker("image", "rm", "-f", NAME)
 
@@ -141,14 +140,17 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"tls-ca-cert-file {folder}/cert.pem",
     ]
     settings = ["tls-port 6398", *files, "tls-auth-clients yes", "tls-replication yes", f"bind 127.0.0.1 {address()}"]
-    server = Server(folder, 6397, settings, "Net-Pw-1").start()
-    server.seed()
+    server = Server(folder, 6397, settings, "Net-Pw-1")
     listed = (Path(__file__).parents[2] / "docs/sources/redis.md").read_text().split("ACL SETUSER over_network ", 1)[1]
     rules = [one for one in listed.split("\n")[0].split("`")[0].split(" ") if not one.startswith(">")]
-    server.cli("ACL", "SETUSER", "backup", ">backup-Pw", *rules)
-    yield server
-    server.stop(kill=True)
-    run("rm", "-rf", str(folder))
+    try:
+        server.start()
+        server.seed()
+        server.cli("ACL", "SETUSER", "backup", ">backup-Pw", *rules)
+        yield server
+    finally:
+        server.stop(kill=True)
+        run("rm", "-rf", str(folder))
 
 
 def address() -> str:

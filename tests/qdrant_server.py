@@ -121,6 +121,10 @@ class QdrantServer:
         path.with_suffix(".new").write_text(json.dumps(faults))
         path.with_suffix(".new").replace(path)
 
+    def makes_a_snapshot(self) -> bool:
+        """Whether it is in the midst of a snapshot."""
+        return any(self.storage.glob("tmp/*/made.snapshot"))
+
     def files(self) -> list[str]:
         """Name the snapshots and uploads that lie on its disk."""
         return sorted(str(one.relative_to(self.place)) for one in self.place.glob("snapshots/*/*"))

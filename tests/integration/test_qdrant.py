@@ -271,6 +271,25 @@ def test_the_fingerprint_sees_every_small_change(server: QdrantServer, tmp_path:
     assert known.differences(printed(one)) == [], "what was written anew is the same"
 
 
+def test_a_catalog_reads_no_point_and_what_is_excluded_stays_out(server: QdrantServer, tmp_path: Path) -> None:
+    one = source(tmp_path, server, export=False, exclude_collections=["docs"])
+    server.faults(scroll_for_ever=True)
+    point = take(one, "catalog")
+    assert point.names() == ["plain/snapshot.snapshot", "aliases.json"]
+    wanted = point.record.fingerprint
+    assert wanted is not None
+    assert wanted.counts == {"plain: points": 2}
+    with one.scratch() as target:
+        staged = one.stage(point, target)
+        assert wanted.differences(one.fingerprint(staged, "catalog")) == []
+        (copy,) = [entry["stage"] for entry in staged.data["collections"]]
+        server.call("POST", f"/collections/{copy}/points/delete?wait=true", {"points": [1]})
+        server.call("PATCH", f"/collections/{copy}", {"hnsw_config": {"m": 99}})
+        found = wanted.differences(one.fingerprint(staged, "catalog"))
+    assert found == ["plain: config hnsw_config.m: differs", "plain: points: 2 backed up, 1 restored"]
+    assert left(server) == []
+
+
 # -- how the server is reached --------------------
 
 
@@ -394,8 +413,7 @@ def test_a_run_that_is_killed_while_a_snapshot_is_made_leaves_none(server: Qdran
     own = server.files()
     server.faults(snapshot_seconds=2)
     run = host.start("run", "daily")
-    journal = host.root / "var/lib/restaura/journal"
-    wait_until(lambda: any('"asked": {"' in one.read_text() for one in journal.glob("*.json")))
+    wait_until(server.makes_a_snapshot)
     run.send_signal(signal.SIGKILL)
     run.communicate()
     host.settled()
@@ -423,20 +441,21 @@ def test_a_restore_that_is_killed_is_undone(server: QdrantServer, tmp_path: Path
     assert (digest(server), left(server), host.leftovers(), kept(host)) == (before, [], [], [])
 
 
-@pytest.mark.parametrize("state", ["since", "replacing"])
-def test_a_swap_that_dies_half_way_is_undone(server: QdrantServer, tmp_path: Path, state: str) -> None:
+@pytest.mark.parametrize("fault", ["snapshot_seconds", "upload_seconds"])
+def test_a_swap_that_dies_half_way_is_undone(server: QdrantServer, tmp_path: Path, fault: str) -> None:
     """While a snapshot of what is live is made; and when that was deleted, and its replacement is being loaded."""
-    host = system(tmp_path, server, timeout=4)
+    host = system(tmp_path, server, timeout=10)
     host.run("run", "daily")
     server.call("POST", "/collections/docs/points/delete?wait=true", {"points": [1, 2, 3]})
+    server.call("PATCH", "/collections/docs", {"hnsw_config": {"m": 32}})
     before = digest(server)
+    server.faults(**{fault: 2})
     run = host.start("restore", "--yes")
 
-    def begun() -> bool:
-        return any(f'"{state}"' in one.read_text() for one in host.root.glob("var/lib/restaura/kept/*/state.json"))
+    def docs_is_gone() -> bool:
+        return {"name": "docs"} not in server.call("GET", "/collections")["collections"]
 
-    while not begun() and run.poll() is None:
-        pass
+    wait_until(server.makes_a_snapshot if fault == "snapshot_seconds" else docs_is_gone)
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert run.returncode == -signal.SIGKILL
@@ -490,12 +509,15 @@ def test_a_collection_that_is_being_written_to_is_not_replaced(server: QdrantSer
 
 
 def test_a_collection_dropped_and_one_created_during_the_freeze(server: QdrantServer, tmp_path: Path) -> None:
-    one, names = source(tmp_path, server), Qdrant._names
+    one, names, calls = source(tmp_path, server), Qdrant._names, []
 
     def late(self: Qdrant, *arguments: Any) -> list[str]:
         found = names(self, *arguments)
-        server.call("DELETE", "/collections/docs")
-        make_plain(server, "late")
+        calls.append(found)
+        # After what is to be frozen was listed.
+        if len(calls) == 2:
+            server.call("DELETE", "/collections/docs")
+            make_plain(server, "late")
         return found
 
     with pytest.MonkeyPatch.context() as patch:

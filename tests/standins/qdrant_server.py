@@ -80,6 +80,7 @@ class Faults:
     no_space: bool = False  # no snapshot fits on the disk
     scroll_for_ever: bool = False  # the first page of points again and again
     lose_points: int = 0  # a snapshot lacks that many points
+    upload_seconds: float = 0.0  # how long it takes until an upload to `docs` is made a collection
     status: int = 0  # every request but to `/` is answered with this
     seconds: float = 0.0  # how long every answer takes
 
@@ -622,6 +623,7 @@ class Front(http.server.BaseHTTPRequestHandler):
             if left or not self.rfile.read(tail).startswith(b"\r\n" + mark):
                 raise RefusedError(400, "Bad Request: Multipart error: stream is incomplete")
             self.unread = 0
+            time.sleep(self.storage.faults.upload_seconds if name == "docs" else 0)
             with self.storage.lock:
                 path = self.storage.keep_upload(name, uploaded, told[1].decode(), self.query.get("checksum", ""))
                 return self.storage.recover(name, path)

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,30 +60,26 @@ class FrozenCollections:
         self.aliases: dict[str, str] = {}
         self.notes: list[str] = []
         self._lock = threading.Lock()
-        self._owed: dict[str, Any] = {
-            "server": server.to_json(),
-            "stage": stage_id,
-            "known": {},
-            "asked": {},
-            "made": {},
-        }
-        self._debt = journal.write(OWNER, "freeze", self._owed)
+        self._made: dict[str, str] = {}
+        owed = {"server": server.to_json(), "stage": stage_id, "asked": {}, "made": {}}
+        self._debt = journal.write(OWNER, "freeze", owed)
 
     # The freeze
 
-    def freeze(self, names: list[str], *, chosen: bool) -> None:
+    def freeze(self, listed: Callable[[], list[str]], *, chosen: bool) -> None:
         """Make a snapshot of every collection; those that come or go meanwhile are seen, unless names were `chosen`.
 
-        Before one is made the journal knows which were there already, and then when it was asked for, and its name.
+        Before one is made the journal knows which were there already, and when it was asked for.
         """
-        wanted, begun = names, time.monotonic()
+        begun = time.monotonic()
+        names = wanted = listed()
         seen: set[str] = set()
         for _ in range(ROUNDS):
             seen |= set(wanted)
             with ThreadPoolExecutor(THREADS) as pool:
                 found = list(pool.map(partial(self._freeze_one, chosen=chosen), wanted))
             self.collections += [one for one in found if one is not None]
-            wanted = [] if chosen else [one for one in self._server.collections() if one not in seen]
+            wanted = [] if chosen else [one for one in listed() if one not in seen]
             if not wanted:
                 break
         else:
@@ -93,6 +89,7 @@ class FrozenCollections:
                 fix="pause what creates them (`pause` of the plan), or name `collections` of the component",
             )
         self._tell(names, time.monotonic() - begun)
+        self._owe()
 
     def _tell(self, names: list[str], seconds: float) -> None:
         present = {one.name for one in self.collections}
@@ -109,11 +106,11 @@ class FrozenCollections:
     def _freeze_one(self, name: str, *, chosen: bool) -> Frozen | None:
         """Make a snapshot of a collection; None when it was dropped meanwhile."""
         try:
-            self._owe("known", name, [one.name for one in self._server.snapshots(name)])
+            known = [one.name for one in self._server.snapshots(name)]
             before = self._server.count(name)
-            self._owe("asked", name, time.time())
+            self._owe(asked={name: {"known": known, "since": time.time()}})
             snapshot = self._server.make_snapshot(name)
-            self._owe("made", name, snapshot.name)
+            self._made[name] = snapshot.name
             info = self._server.info(name)
             count = self._server.count(name)
         except AnswerError as error:
@@ -123,15 +120,16 @@ class FrozenCollections:
         folder = "" if self._flat else f"{safe_name(name)}/"
         return Frozen(name, folder, info, count if count == before else None, snapshot)
 
-    def _owe(self, what: str, name: str, value: str | float | list[str]) -> None:
-        """Journal what was there, that a snapshot is asked for, or that it was made."""
+    def _owe(self, asked: Mapping[str, Any] | None = None) -> None:
+        """Journal which snapshots are asked for, and which were made."""
         with self._lock:
-            self._owed[what][name] = value
-            self._debt = self._journal.update(self._debt, self._owed)
+            owed = {**self._debt.data, "made": dict(self._made)}
+            owed["asked"] = {**owed["asked"], **(asked or {})}
+            self._debt = self._journal.update(self._debt, owed)
 
     def close(self) -> None:
         """Remove every snapshot and copy that is still there; what cannot be removed stays owed."""
-        for name, one in self._owed["made"].items():
+        for name, one in self._made.items():
             self._server.delete_snapshot(name, one)
         drop_stages(self._server, self._id)
         self._journal.settle(self._debt)
@@ -141,7 +139,9 @@ class FrozenCollections:
     def artifacts(self) -> Iterator[Artifact]:
         """Yield snapshot and export of each collection; its snapshot on the server goes as soon as both are copied."""
         for number, one in enumerate(self.collections):
-            yield Stream(one.folder + SNAPSHOT, partial(self._server.download, one.snapshot))
+            # Of the data's size the export tells more: a snapshot holds logs, and files that are allocated ahead.
+            opened = partial(self._server.download, one.snapshot)
+            yield Stream(one.folder + SNAPSHOT, opened, varies=self._export)
             if self._export or self._depth == "content":
                 with self._copy(one, number) as copy:
                     if self._export:
@@ -192,6 +192,10 @@ class FrozenCollections:
                 fix="if something writes to it, give the plan a `pause`; if nothing does, look into the server's log",
             )
 
+    def _points(self, one: Frozen) -> int | None:
+        """Return how many points the snapshot holds; None when it was not read, and the collection moved."""
+        return one.points.count if self._export or self._depth == "content" else one.count
+
     def description(self) -> dict[str, Any]:
         """Return `aliases.json`: the aliases, and what a restore needs to know of each collection."""
         return {
@@ -200,6 +204,7 @@ class FrozenCollections:
                 {
                     "name": one.name,
                     "snapshot": one.folder + SNAPSHOT,
+                    "points": self._points(one),
                     "config": one.info["config"],
                     "payload_schema": one.info.get("payload_schema") or {},
                 }
@@ -214,9 +219,8 @@ class FrozenCollections:
             parts |= fingerprint.structure_parts(one.name, one.structure)
             if self._depth == "content":
                 parts |= fingerprint.point_parts(one.name, one.points)
-                counts[f"{one.name}: points"] = one.points.count
-            elif one.count is not None:
-                counts[f"{one.name}: points"] = one.count
+            if (count := self._points(one)) is not None:
+                counts[f"{one.name}: points"] = count
         return Outcome(Fingerprint(fingerprint.ALGORITHM, self._depth, parts, counts), "snapshot", self.notes)
 
 
@@ -257,9 +261,9 @@ def take_back(data: dict[str, Any]) -> None:
     for name, one in data["made"].items():
         server.delete_snapshot(name, one)
     deadline = time.monotonic() + WAIT_SECONDS
-    for name, since in data["asked"].items():
+    for name, one in data["asked"].items():
         if name not in data["made"]:
-            delete_first_new(server, name, data["known"][name], since, deadline)
+            delete_first_new(server, name, one["known"], one["since"], deadline)
 
 
 def delete_first_new(server: Server, name: str, known: list[str], since: float, deadline: float) -> None:

@@ -24,6 +24,7 @@ from restaura.qdrant.capture import WAIT_SECONDS, delete_first_new, drop_stages
 from restaura.qdrant.server import STAGE, UPLOADED, Checked, Server, Snapshot
 
 CHUNK = 1 << 18
+PUT_BACK_TRIES, PUT_BACK_PAUSE = 5, 2.0
 
 
 def swap(record: dict[str, Any]) -> None:
@@ -61,11 +62,7 @@ def undo(record: dict[str, Any]) -> None:
         if progress.state == "replaced":
             progress.write("undoing", after=_save(server, one["final"], progress, "after"))
         if progress.state in ("replacing", "undoing"):
-            before = progress.told["before"]
-            server.drop(one["final"])
-            if before:
-                _load(server, one["final"], progress.file("before"), before)
-                _compare(server, one["final"], before, directory)
+            _put_back(server, one["final"], progress)
             progress.write("undone")
     server.change_aliases(record["aliases_before"])
     _check_aliases(server, record["aliases_before"])
@@ -176,6 +173,25 @@ def _save(server: Server, name: str, progress: Progress, side: str) -> dict[str,
             fix="stop what writes to it and try again; nothing was changed",
         )
     return {**saved, **held}
+
+
+def _put_back(server: Server, name: str, progress: Progress) -> None:
+    """Make a collection what it was before the swap.
+
+    Tried again when that fails: a server that a dead process sent a snapshot to goes on making a collection of it.
+    """
+    before, path = progress.told["before"], progress.file("before")
+    for left in reversed(range(PUT_BACK_TRIES)):
+        try:
+            server.drop(name)
+            if before:
+                _load(server, name, path, before)
+                _compare(server, name, before, path.parent)
+            return
+        except SourceError:
+            if not left:
+                raise
+            time.sleep(PUT_BACK_PAUSE)
 
 
 def _load(server: Server, name: str, path: Path, saved: dict[str, Any]) -> None:

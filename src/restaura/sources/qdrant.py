@@ -90,13 +90,13 @@ class Qdrant:
         """Have the server make a snapshot of every collection; they are removed as soon as they are copied."""
         server, options = self._server(), self._options
         problems: list[tuple[str, str]] = []
-        names = self._names(server, problems)
+        self._names(server, problems)
         if problems:
             raise SourceError(problems[0][0], where=server.where, fix=problems[0][1])
         flat = len(options.collections) == 1
         frozen = FrozenCollections(server, self._host.journal, depth, self._new_id(), export=options.export, flat=flat)
         try:
-            frozen.freeze(names, chosen=bool(options.collections))
+            frozen.freeze(lambda: self._names(server, []), chosen=bool(options.collections))
             yield frozen
         except BaseException:
             # What could not be removed now stays in the journal.
@@ -242,7 +242,7 @@ class Qdrant:
                 points = fingerprint.summed(server.points(one["stage"]))
                 parts |= fingerprint.point_parts(name, points)
                 counts[f"{name}: points"] = points.count
-            else:
+            elif data["known"][name]["points"] is not None:
                 counts[f"{name}: points"] = server.count(one["stage"])
         return Fingerprint(fingerprint.ALGORITHM, depth, parts, counts)
 

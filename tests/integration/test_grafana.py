@@ -22,7 +22,7 @@ from restaura.paths import Paths
 from restaura.point import Fingerprint
 from restaura.sources import Tree
 from restaura.sources.grafana import Grafana, GrafanaComponent
-from tests.docker_project import run
+from tests.docker_project import IMAGE, docker, make_image, run, start_daemon
 from tests.grafana_server import ADMIN, HOOK, PASSWORD, PROVISIONING, Client, dump, panel, policies, rule
 from tests.integration.system import System, tree_digest
 from tests.standins import grafana as standin
@@ -140,10 +140,20 @@ def point(store: Path) -> Path:
     return found
 
 
+def alone(tmp_path: Path) -> Host:
+    """Return a host for a source that is used without the program around it."""
+    return Host(Paths(tmp_path / "alone"), Config(Settings(host="h", reserve_bytes=1_000_000)))
+
+
+def give_token(tmp_path: Path, token: str) -> None:
+    keys = tmp_path / "alone/etc/restaura/keys"
+    keys.mkdir(parents=True)
+    (keys / "components.grafana.token").write_text(token)
+
+
 def fingerprint(tmp_path: Path, **options: Any) -> Fingerprint:
     """Take what a run takes, and return its fingerprint."""
-    host = Host(Paths(tmp_path / "alone"), Config(Settings(host="h", reserve_bytes=1_000_000)))
-    with Grafana(GrafanaComponent(**{"name": "grafana", **options}), host).freeze("content") as frozen:
+    with Grafana(GrafanaComponent(**{"name": "grafana", **options}), alone(tmp_path)).freeze("content") as frozen:
         indexes = {one.name: one.index for one in frozen.artifacts() if isinstance(one, Tree)}
         return frozen.outcome(indexes).fingerprint
 
@@ -308,9 +318,7 @@ def test_every_small_change_is_in_the_fingerprint(
     grafana: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("restaura.grafana.capture.secrets.token_hex", lambda count: "ab" * count)
-    keys = tmp_path / "alone/etc/restaura/keys"
-    keys.mkdir(parents=True)
-    (keys / "components.grafana.token").write_text(grafana.token())
+    give_token(tmp_path, grafana.token())
     sql("INSERT INTO api_key SELECT NULL, 1, 'spare', 'x', 'Viewer', 'now', 'now', 1, NULL, 0")
     before = fingerprint(tmp_path)
     # What Grafana writes all the time is no change.
@@ -323,6 +331,67 @@ def test_every_small_change_is_in_the_fingerprint(
         found = [one.rpartition(": ")[0].removesuffix(": differs") for one in before.differences(after)]
         assert part in found, f"{name}: {found}"
         before = after
+
+
+IN_CONTAINER = """
+export GF_SECURITY_SECRET_KEY="$(cat "$GF_SECURITY_SECRET_KEY__FILE")"
+exec python3 /srv/grafana.py server
+"""
+
+
+def test_a_container_is_stopped_restored_and_started_again(tmp_path: Path) -> None:
+    start_daemon()
+    make_image(tmp_path)
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "grafana.ini").write_text(f"[security]\nadmin_password = {ADMIN[1]}\n")
+    docker("volume", "create", "graf-data")
+    volume = Path(docker("volume", "inspect", "-f", "{{.Mountpoint}}", "graf-data"))
+    run("chown", "472:0", str(volume))
+    options = ["-v", "graf-data:/var/lib/grafana", "-v", f"{tmp_path}/grafana.ini:/etc/grafana/grafana.ini"]
+    options += ["-v", f"{tmp_path}/key:/run/secrets/key:ro", "-e", "GF_SECURITY_SECRET_KEY__FILE=/run/secrets/key"]
+    options += ["-v", "/usr:/usr:ro", "-v", f"{ROOT}/tests/standins/grafana.py:/srv/grafana.py:ro", "--user", "472:0"]
+    try:
+        docker("run", "-d", "--init", "--name", "graf", *options, IMAGE, "sh", "-c", IN_CONTAINER)
+        address = docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "graf")
+        client = Client(f"http://{address}:3000")
+        client.wait()
+        client.fill()
+        host = system(tmp_path / "place", container="graf", password=ADMIN[1])
+        before, files = client.everything(), owner_numbers(volume / "grafana.db")
+        (drilled,) = host.run("run", "daily", "--drill")["drill"]["results"]
+        assert (drilled["verdict"], drilled["problems"]) == ("proven", [])
+        started = docker("inspect", "-f", "{{.State.StartedAt}}", "graf")
+        client.call("DELETE", "/api/dashboards/uid/d0")
+        changed = client.everything()
+        notes = host.run("restore", "--component", "grafana", "--yes")["notes"]
+        assert docker("inspect", "-f", "{{.State.StartedAt}}", "graf") != started
+        assert client.everything() == before
+        assert owner_numbers(volume / "grafana.db") == files
+        assert notes == []
+        host.run("undo", "latest")
+        client.wait()
+        assert client.everything() == changed
+        docker("stop", "-t", "1", "graf")
+        (tmp_path / "key").write_text("another key")
+        answer = host.run("restore", "--component", "grafana", "--yes", expect=2)
+        assert "another secret_key" in str(answer["error"])
+        (tmp_path / "key").write_text(f"{KEY}\n")
+        host.run("restore", "--component", "grafana", "--yes")
+        assert docker("inspect", "-f", "{{.State.Status}}", "graf") == "exited"
+        with contextlib.closing(sqlite3.connect(volume / "grafana.db")) as opened:
+            assert opened.execute("SELECT count(*) FROM dashboard WHERE uid = 'd0'").fetchone() == (1,)
+        docker("rm", "graf")
+        docker("create", "--name", "graf", IMAGE, "sh")
+        check = host.run("run", "daily", "--check", expect=None)
+        assert "is in no volume" in json.dumps(check)
+    finally:
+        docker("rm", "-f", "graf", check=False)
+        docker("volume", "rm", "-f", "graf-data", check=False)
+
+
+def owner_numbers(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid, found.st_mode
 
 
 # -- restores that are refused, cut off, or of something else --------------------
@@ -396,6 +465,7 @@ def test_a_server_that_does_not_come_up_gets_its_old_database_back(
         "units": ["grafana-server.service"],
         "container": "",
         "stop_seconds": 10,
+        "server": {},
         "url": "http://127.0.0.1:3009",
         "ca_file": "",
     }
@@ -476,35 +546,38 @@ def test_the_export_goes_into_another_grafana_with_its_secrets(grafana: Client, 
 # -- what goes wrong in a run --------------------
 
 
-def test_what_cannot_be_captured_whole_fails_and_says_so(grafana: Client, tmp_path: Path) -> None:
-    host = system(tmp_path, token="glsa_wrong")
+def test_what_cannot_be_captured_is_said_before(grafana: Client, tmp_path: Path) -> None:
+    def problems(**options: Any) -> str:
+        return str(Grafana(GrafanaComponent(**{"name": "grafana", **options}), alone(tmp_path)).probe().problems)
 
-    def failed(**options: Any) -> str:
-        host.configure(components={"grafana": [{"name": "grafana", **options}]})
-        answer = host.run("run", "daily", expect=None)
-        assert answer["exit"] in (1, 3)
-        assert not list((tmp_path / "store").glob("web1/daily/*/manifest.json"))
-        assert host.leftovers() == []
-        return json.dumps(answer)
+    assert problems() == "[]"
+    (tmp_path / "other.ini").write_text("[database]\ntype = mysql\n")
+    assert "its database is mysql" in problems(config=str(tmp_path / "other.ini"))
+    (tmp_path / "other.ini").write_text("[database]\nurl = postgres://grafana@db/grafana\n")
+    assert "(`postgres`) in the same plan" in problems(config=str(tmp_path / "other.ini"))
+    assert problems(config=str(tmp_path / "other.ini"), external_database=True) == "[]"
+    (tmp_path / "other.ini").write_text("[paths]\ndata = /nowhere\n")
+    assert "no database /nowhere/grafana.db" in problems(config=str(tmp_path / "other.ini"))
+    assert "systemd knows no such unit" in problems(unit="no-such.service")
+    assert "`url`, and `token` or `password`" in problems(unit="")
+    give_token(tmp_path, "glsa_wrong")
+    assert "not taken" in problems()
 
-    assert "not taken" in failed(token="glsa_wrong")
-    token = grafana.token()
-    (tmp_path / "proxy.ini").write_text("[database]\ntype = mysql\n")
-    assert "mysql" in failed(token=token, config=str(tmp_path / "proxy.ini"))
-    (tmp_path / "proxy.ini").write_text("[database]\nurl = postgres://grafana@db/grafana\n")
-    assert "postgres" in failed(token=token, config=str(tmp_path / "proxy.ini"))
-    assert "systemd knows no such unit" in failed(unit="no-such.service")
+
+def test_an_export_that_fails_fails_the_component(grafana: Client, tmp_path: Path) -> None:
+    host = system(tmp_path, token=grafana.token())
     ctl("stop", "grafana-server.service")
-    host.configure(components={"grafana": [{"name": "grafana", "token": token}]})
-    assert "does not answer" in failed(token=token)
+    assert "does not answer" in json.dumps(host.run("run", "daily", expect=1))
+    assert not list((tmp_path / "store").glob("web1/daily/*/manifest.json"))
+    assert host.leftovers() == []
     # Without a token, the database alone is enough: a server that is down has it all the same.
     host = system(tmp_path / "without")
     assert host.run("run", "daily")["components"][0]["state"] == "complete"
-    point_of = point(tmp_path / "without/store")
-    assert (point_of / "dashboards/d0.json").exists()
-    assert not (point_of / "policies.json").exists()
-    stored = point_of / "grafana.db.age"
-    stored.write_bytes(stored.read_bytes()[:-100] + bytes(100))
+    stored = point(tmp_path / "without/store")
+    assert (stored / "dashboards/d0.json").exists()
+    assert not (stored / "policies.json").exists()
+    database = stored / "grafana.db.age"
+    database.write_bytes(database.read_bytes()[:-100] + bytes(100))
     host.run("restore", "--component", "grafana", "--yes", expect=1)
     assert host.run("drill", "--plan", "daily", expect=6)["results"][0]["verdict"] == "disproven"
     assert not list(DATA.glob(".restaura-*"))

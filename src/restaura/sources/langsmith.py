@@ -21,7 +21,7 @@ from restaura.errors import ConfigError, DamagedError, RefusedError, RestauraErr
 from restaura.hold import Hold
 from restaura.langsmith import importing
 from restaura.langsmith.api import Address, moment_of
-from restaura.langsmith.archive import ALGORITHM, ATTACHMENTS, DATABASE, KINDS, Archive, file_of, opened
+from restaura.langsmith.archive import ATTACHMENTS, DATABASE, KINDS, Archive, file_of, opened
 from restaura.langsmith.capture import Reader, Selection, now
 from restaura.paths import Paths, private_dir
 from restaura.point import Depth, Fingerprint
@@ -65,6 +65,9 @@ class LangsmithComponent(Component):
         "Hours before the last point that are read again, for runs that came or ended late.", default=48, minimum=1
     )
     page_size: int = setting("Runs asked for at a time (at most 1000).", default=100, minimum=1)
+    compare_counts: bool = setting(
+        "Whether the number of runs must not be short of what the server counts (`/runs/stats`).", default=True
+    )
     requests_per_minute: int = setting("Requests sent in a minute, at most.", default=600, minimum=1)
     deadline: int = setting(
         "Seconds for reading the workspace before the freeze, and again after it.", default=3000, minimum=1
@@ -165,6 +168,7 @@ class Langsmith:
             _day(options.since),
             timedelta(hours=options.late_hours),
             options.page_size,
+            options.compare_counts,
             lambda size: self._host.need_space(archive.folder, size, self._where),
         )
 
@@ -217,9 +221,7 @@ class Langsmith:
                 run = self._import(archive, stack.enter_context(Archive(spool / "seen")), token, spool)
                 debt = self._host.journal.update(debt, data | {"names": run.names()})
                 items = run.build()
-                found = archive.fingerprint("content")
-                parts = found.parts | run.read_back(items)
-                fingerprint = {"parts": parts, "counts": found.counts}
+                run.compare(items)
                 notes = [*run.notes, *self._archived(archive, files)]
         except BaseException:
             self.take_back(debt.act, debt.data)
@@ -231,7 +233,7 @@ class Langsmith:
             "archive": {"live": str(self._folder), "new": str(staged), "kept": str(kept)},
             "files": str(files),
         }
-        return Staged(target, {"debt": debt.id, "record": record, "found": fingerprint, "folder": str(files)}, notes)
+        return Staged(target, {"debt": debt.id, "record": record, "archive": str(staged), "folder": str(files)}, notes)
 
     def _import(self, archive: Archive, seen: Archive, token: str, spool: Path) -> importing.Import:
         reader = self._new_reader(seen)
@@ -269,9 +271,10 @@ class Langsmith:
         return archive
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
-        """Fingerprint the files that were written; for `live` with what the workspace gave back of the import."""
-        if "found" in staged.data and depth == "content":
-            return Fingerprint(ALGORITHM, depth, **staged.data["found"])
+        """Fingerprint what was written: the archive to be, or files. What was imported `stage` compared itself."""
+        if "archive" in staged.data:
+            with _told(), Archive(Path(staged.data["archive"])) as archive:
+                return archive.fingerprint(depth)
         files = Path(staged.data["folder"])
         with _told(), self._host.spool("langsmith") as spool, self._load(files, spool, files / ATTACHMENTS) as archive:
             return archive.fingerprint(depth)
@@ -376,11 +379,13 @@ def _lines(archive: Archive, kind: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Raise what SQLite and the disk say as SourceError."""
+    """Raise what SQLite, the disk and an answer of another shape make go wrong as SourceError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise SourceError(f"the archive cannot be kept: {error}", where=OWNER) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SourceError(f"the API answered what nobody expected: {error!r}", where=OWNER) from error
 
 
 SOURCE = SourceKind(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from restaura.errors import RefusedError, RestauraError, SourceError
 from restaura.host import Host
@@ -259,7 +261,9 @@ def test_clients_are_named_and_acknowledged_writes_are_kept(server: Server, host
     acknowledged, failed = [0], threading.Event()
 
     def write() -> None:
-        with redis.Redis(port=server.port, password=server.password, client_name="worker") as client:
+        # It does not try again: what it is told once is what it knows.
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=server.port, password=server.password, client_name="worker", retry=once) as client:
             try:
                 while True:
                     acknowledged[0] = int(client.incr("orders"))

@@ -1896,6 +1896,11 @@ options:
               - At least 1.
             type: int
             default: 100
+          compare_counts:
+            description:
+              - Whether the number of runs must not be short of what the server counts (`/runs/stats`).
+            type: bool
+            default: true
           requests_per_minute:
             description:
               - Requests sent in a minute, at most.

@@ -536,6 +536,7 @@ SPEC: dict[str, Any] = {
                     "since": {"type": "str", "default": ""},
                     "late_hours": {"type": "int", "default": 48},
                     "page_size": {"type": "int", "default": 100},
+                    "compare_counts": {"type": "bool", "default": True},
                     "requests_per_minute": {"type": "int", "default": 600},
                     "deadline": {"type": "int", "default": 3000},
                 },

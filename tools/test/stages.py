@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.lab import daemon, hosts, images, s3
+from tools.lab import clients, daemon, hosts, images, jars, s3
 from tools.lab.common import ROOT, LabError
 from tools.test.results import Result, read_junit
 
@@ -75,6 +75,9 @@ def integration(choice: Choice) -> list[Result]:
     if not files:
         return []
     server = s3.up()
+    for name in ("grafana", "langchain", "langsmith", "qdrant"):
+        clients.up(name)
+    jars.up()
     # The longest first, so that no host is left alone with it; a fresh machine guesses by the length of the file.
     known = _durations()
     longest = sorted(files, key=lambda path: -known.get(path.stem, float((ROOT / path).stat().st_size)))

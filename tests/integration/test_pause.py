@@ -289,7 +289,7 @@ def test_ingestion_goes_on_after_sigkill_in_the_midst_of_the_pausing(tree: Path,
     """Two of three are paused; what the third one's command still does is over before anything goes on."""
     worker("etl", "--label", "etl=1")
     trace = tmp_path / "trace"
-    dying = f"kill -KILL $PPID; sleep 2; systemctl stop {OTHER}; echo paused >> {trace}"
+    dying = f"kill -KILL $PPID; sleep 1; systemctl stop {OTHER}; echo paused >> {trace}"
     run("systemctl", "start", OTHER)
     system = paused_by(
         tree,
@@ -364,7 +364,7 @@ def test_two_runs_do_not_pause_into_each_other(tree: Path, tmp_path: Path) -> No
     wait_until((tmp_path / "held").exists)
     second = system.start("run", "second")
     wait_until(lambda: "prepare" in phases(system, "second"))
-    time.sleep(2)
+    time.sleep(1)
     assert "freeze" not in phases(system, "second")
     (tmp_path / "go").touch()
     for one in (first, second):
@@ -382,7 +382,7 @@ def phases(system: System, plan: str) -> list[str]:
 
 
 def looks(trace: Path, name: str, **options: Any) -> dict[str, Any]:
-    return {"name": name, "command": f"sleep 1.5; echo {name} $(systemctl is-active {INGEST}) >> {trace}", **options}
+    return {"name": name, "command": f"echo {name} $(systemctl is-active {INGEST}) >> {trace}; sleep 1", **options}
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -117,6 +119,22 @@ def start() -> None:
 
 def stop() -> None:
     run("systemctl", "stop", UNIT)
+
+
+def hold(number: int) -> None:
+    """Stop a process as it is, and wait until each of its threads stands still."""
+    os.kill(number, signal.SIGSTOP)
+
+    def still() -> bool:
+        try:
+            states = [
+                one.read_text().rpartition(")")[2].split()[0] for one in Path(f"/proc/{number}/task").glob("*/stat")
+            ]
+        except OSError:
+            return False
+        return set(states) == {"T"}
+
+    wait_until(still)
 
 
 def wait_until_ready() -> None:

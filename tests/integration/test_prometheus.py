@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ FLAGS = ("--web.enable-admin-api", "--storage.tsdb.retention.time=90d")
 COMPONENT = {"name": "prometheus", "unit": server.UNIT}
 SNAPSHOTS = server.DATA / "snapshots"
 FOREIGN = "20200102T030405Z-0123456789abcdef"
+# Of the password "backup-pa55", by crypt(3).
+HASH = "$2b$04$IZOtNetnYwm/22wfhRGsJ.nW655MfD6hvqW7GX2jFRUpgnduDVMcy"
 ULID = "01HHHHHHHHHHHHHHHHHHHHHHHH"
 
 
@@ -211,10 +214,11 @@ def wait_for_request(system: System) -> None:
 def frozen_in_request(system: System) -> "subprocess.Popen[str]":
     """Start a run, and hold the server as soon as it is asked for a snapshot."""
     driver = (
-        "import os, signal, sys; from restaura import cli; from restaura.prometheus import snapshot;"
+        f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); from restaura import cli;"
+        "from restaura.prometheus import snapshot; from tests import prometheus_server as server;"
         "start = snapshot.Taking.__init__\n"
         "def held(self, *arguments):\n"
-        f"    os.kill({pid()}, signal.SIGSTOP); start(self, *arguments)\n"
+        f"    server.hold({pid()}); start(self, *arguments)\n"
         "snapshot.Taking.__init__ = held; sys.exit(cli.main())"
     )
     return subprocess.Popen(
@@ -236,14 +240,16 @@ def test_a_server_that_dies_in_the_freeze_fails_the_component(system: System) ->
     assert own_snapshots() == []
 
 
-def test_a_snapshot_that_takes_too_long_is_given_up_and_removed_once_it_is_there(tmp_path: Path, quick: None) -> None:
+def test_a_snapshot_that_takes_too_long_is_given_up_and_removed_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
     server.start()
     make_foreign_snapshot()
     source = direct(tmp_path, snapshot_timeout=1)
     stopped, start = pid(), snapshot.Taking.__init__
 
     def held(self: snapshot.Taking, *arguments: Any) -> None:
-        os.kill(stopped, signal.SIGSTOP)
+        server.hold(stopped)
         start(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -253,11 +259,13 @@ def test_a_snapshot_that_takes_too_long_is_given_up_and_removed_once_it_is_there
     (debt,) = Journal(tmp_path / "direct/var/lib/restaura/journal").open_debts()
     with pytest.raises(SourceError, match="was asked for a snapshot and does not answer"):
         Prometheus.take_back(debt.act, debt.data)
-    # Longer than moments: what it begins now is still ours.
-    late = {**debt.data, "at": debt.data["at"] - 60}
     os.kill(stopped, signal.SIGCONT)
     server.wait_until(lambda: own_snapshots() != [])
-    Prometheus.take_back(debt.act, late)
+    # As if it had gone on much later: only what was not answered may be begun then.
+    monkeypatch.setattr(snapshot, "NEAR_SECONDS", -3600)
+    Prometheus.take_back(debt.act, {**debt.data, "unanswered": False})
+    assert len(own_snapshots()) == 1
+    Prometheus.take_back(debt.act, debt.data)
     assert own_snapshots() == []
     assert (SNAPSHOTS / FOREIGN).is_dir()
 
@@ -285,33 +293,66 @@ def test_a_restore_that_is_killed_is_taken_back(system: System, at: str) -> None
     assert list(server.ETC.glob(".restaura-*")) == []
 
 
-def test_what_is_missing_is_said_with_its_fix(system: System, tmp_path: Path) -> None:
-    # Flags that lack the admin API, and keep nothing for long.
+def test_what_is_missing_is_said_with_its_fix(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system.run("run", "daily")
+    monkeypatch.setattr("restaura.prometheus.server.PATIENCE", 0.1)
+    assert direct(tmp_path).probe().warnings == []
+    later = time.time() + 60
+    os.utime(server.ETC / "prometheus.yml", (later, later))
+    assert "was changed after the server read it" in direct(tmp_path).probe().warnings[0]
     server.stop()
-    assert "systemctl start" in system.run("run", "daily", expect=1)["text"]
-    server.install("--storage.tsdb.retention.time=1h", "--storage.tsdb.min-block-duration=2h")
+    what, fix = direct(tmp_path).probe().problems[0]
+    assert "does not answer" in what
+    assert fix == f"systemctl start {server.UNIT}"
+    # Flags that lack the admin API, and keep nothing for long.
+    server.install("--storage.tsdb.retention.time=1h")
     server.start()
     problems = direct(tmp_path).probe().problems
     assert [what for what, _ in problems] == ["its admin API is off, and only that makes snapshots"]
     assert "backup_prometheus_enable_admin_api: true" in problems[0][1]
     answer = system.run("restore", "--component", "prometheus", "--yes", expect=2)
     assert "retention would delete" in answer["error"]["what"]
+    assert list(server.PLACE.glob(".restaura-*")) == []
     server.stop()
     server.install(*FLAGS)
+    server.write_config()
     shutil.rmtree(server.DATA)
     server.seed()
+
+
+def test_a_server_elsewhere_is_refused_unless_its_data_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.start()
-    system.run("undo", expect=0)
-
-
-def test_a_server_elsewhere_and_a_wrong_key_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("restaura.prometheus.server._is_here", lambda _: False)
     problems = direct(tmp_path, url=server.URL).probe().problems
     assert "over the network alone" in problems[0][0]
     assert direct(tmp_path, url=server.URL, data_directory=str(server.DATA)).probe().problems == []
     problems = direct(tmp_path, url=server.URL, data_directory="/var/empty-nowhere").probe().problems
     assert "is not here" in problems[0][0]
+
+
+def test_a_password_is_asked_for_and_kept_from_the_store(tmp_path: Path) -> None:
+    server.stop()
+    (server.ETC / "web.yml").write_text(f"basic_auth_users: {{backup: {HASH}}}\n")
+    server.install(*FLAGS, f"--web.config.file={server.ETC}/web.yml")
+    try:
+        server.run("systemctl", "start", server.UNIT)
+        server.wait_until(lambda: "401" in str(direct(tmp_path).probe().problems))
+        keys = tmp_path / "direct/etc/restaura/keys"
+        keys.mkdir(parents=True)
+        (keys / "components.prometheus.password").write_text("wrong\n")
+        assert "401" in str(direct(tmp_path, username="backup").probe().problems)
+        (keys / "components.prometheus.password").write_text("backup-pa55\n")
+        source = direct(tmp_path, username="backup")
+        assert source.probe().problems == []
+        with source.freeze("content") as frozen:
+            secret = next(one for one in frozen.artifacts() if one.name == "secrets")
+        assert secret.secret
+        assert isinstance(secret, Tree)
+        assert str(server.ETC / "web.yml").lstrip("/") in [one.path for one in secret.index.entries]
+    finally:
+        server.stop()
+        server.install(*FLAGS)
+        (server.ETC / "web.yml").unlink()
 
 
 def test_a_full_disk_in_the_data_directory_is_named(

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -36,8 +37,8 @@ Kind = Literal["unit", "container", "network"]
 class Facts:
     """What a running server says of itself. Paths are as it sees them, absolute.
 
-    `retention` is in seconds and `retention_bytes` in bytes, 0 for no limit. `loaded_at` is when it last read its
-    configuration (Unix time).
+    `retention` is in seconds and `retention_bytes` in bytes, 0 for no limit. `loaded` says whether it could read its
+    configuration when it last did, at `loaded_at` (Unix time); `masked` that it shows secrets in it as such.
     """
 
     version: str
@@ -327,8 +328,6 @@ def _is_here(name: str) -> bool:
 
 def _unix(text: str) -> float:
     """Return an RFC 3339 time as Unix time, 0 for what is none."""
-    from datetime import datetime
-
     with contextlib.suppress(ValueError):
         return datetime.fromisoformat(re.sub(r"\.\d+", "", text)).timestamp()
     return 0.0

@@ -46,7 +46,7 @@ class Prometheus:
             named = named_by(place, facts.config, facts.web_config, masked=facts.masked)
         except RestauraError as error:
             return Probe(problems=[(str(error).split("\n  fix: ")[0], error.fix)])
-        problems, warnings, size = [], self._warnings(facts, named), 0
+        problems, warnings, size = [], self._warnings(facts, named, place), 0
         data, problem = self._server.data_on_host(facts.data, place)
         if problem:
             problems.append(problem)
@@ -58,10 +58,12 @@ class Prometheus:
             problems.append(("its admin API is off, and only that makes snapshots", self._server.admin_fix()))
         return Probe({"server": facts.version}, size, "snapshot", problems, warnings)
 
-    def _warnings(self, facts: Facts, named: Named) -> list[str]:
+    def _warnings(self, facts: Facts, named: Named, place: Place) -> list[str]:
         found = [f"{one} is named by the configuration, and not there" for one in named.missing]
         if not facts.loaded:
             found.append("the server could not load its configuration as it is now: promtool check config FILE")
+        elif Path(place.readable(facts.config)).stat().st_mtime > facts.loaded_at + 1:
+            found.append(f"{facts.config} was changed after the server read it: what runs is not what is saved")
         if facts.out_of_order:
             found.append(
                 "it takes samples out of order: those that came late and are not in a block yet (some hours) are in no "
@@ -88,7 +90,7 @@ class Prometheus:
             with snapshot.taken(self._host.journal, server.service, data, limit) as whole:
                 named = named_by(place, facts.config, facts.web_config, masked=facts.masked)
                 capture.copy_files(place, [*named.plain, *named.secret], folder)
-                yield capture.Captured(depth, facts, named, folder, whole, self._warnings(facts, named))
+                yield capture.Captured(depth, facts, named, folder, whole, self._warnings(facts, named, place))
 
     # Restore
 

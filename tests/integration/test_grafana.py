@@ -3,9 +3,12 @@
 
 import contextlib
 import json
+import os
 import pwd
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,7 @@ from tests.docker_project import IMAGE, docker, make_image, run, start_daemon
 from tests.grafana_server import ADMIN, HOOK, PASSWORD, PROVISIONING, Client, dump, panel, policies, rule
 from tests.integration.system import System, tree_digest
 from tests.standins import grafana as standin
+from tools.lab import clients
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC, DATA, HOME = Path("/etc/grafana"), Path("/var/lib/grafana"), Path("/usr/share/grafana")
@@ -158,8 +162,41 @@ def fingerprint(tmp_path: Path, **options: Any) -> Fingerprint:
         return frozen.outcome(indexes).fingerprint
 
 
+# grafana-client comes with an HTTP library that takes the place of another one: it runs in a process of its own.
+BY_CLIENT = """
+import json, os, sys
+from grafana_client import GrafanaApi
+api = GrafanaApi.from_url(os.environ["GRAFANA_ADDRESS"])
+alerting = api.alertingprovisioning
+uids = sorted(one["uid"] for one in api.search.search_dashboards(type_="dash-db"))
+print(json.dumps([
+    api.health.check(), api.datasource.list_datasources(), api.folder.get_all_folders(),
+    [api.dashboard.get_dashboard(uid) for uid in uids], api.libraryelement.list_library_elements(),
+    alerting.get_alertrules_all(), alerting.get_rule_group("ops", "hosts"), alerting.get_contactpoints(),
+    alerting.get_notification_policy_tree(), alerting.get_mute_timings(), alerting.get_templates(),
+]))
+"""
+
+
+def by_grafana_client() -> Any:
+    """Return what grafana-client, a client that others use, reads of the server."""
+    folder = clients.folder_of("grafana")
+    assert folder.is_dir(), f"python -m tools.lab.clients grafana: {folder}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(folder),
+        "GRAFANA_ADDRESS": CLIENT.url.replace("//", f"//{':'.join(ADMIN)}@"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BY_CLIENT], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_backup_wipe_restore_and_undo(grafana: Client, tmp_path: Path) -> None:
     host = system(tmp_path, token=grafana.token())
+    told = by_grafana_client()
     before, owners, files = grafana.everything(), [owner(DATABASE), owner(INI)], tree_digest(ETC / "provisioning")
     answer = host.run("run", "daily", "--drill")
     (drilled,) = answer["drill"]["results"]
@@ -169,8 +206,8 @@ def test_backup_wipe_restore_and_undo(grafana: Client, tmp_path: Path) -> None:
     stored = {str(one.relative_to(point(tmp_path / "store"))) for one in point(tmp_path / "store").rglob("*")}
     assert stored >= {"grafana.db.age", "grafana.ini.age", "server.json.age", "contact-points.json.age"}
     assert stored >= {"dashboards/d0.json", "alert-rules.json", "folders.json", "plugins.json", "provisioning.tar.age"}
-    told = json.loads((point(tmp_path / "store") / "dashboards/d1.json").read_text())
-    assert told["panels"] == [panel("CPU of çã 1")]
+    model = json.loads((point(tmp_path / "store") / "dashboards/d1.json").read_text())
+    assert model["panels"] == [panel("CPU of çã 1")]
     everywhere = b"".join(one.read_bytes() for one in (tmp_path / "store").rglob("*") if one.is_file())
     for secret in (PASSWORD, HOOK, KEY, ADMIN[1]):
         assert secret.encode() not in everywhere
@@ -180,6 +217,7 @@ def test_backup_wipe_restore_and_undo(grafana: Client, tmp_path: Path) -> None:
     restored = host.run("restore", "--component", "grafana", "--yes")
     assert not [note for note in restored["notes"] if "acme" not in note]
     assert grafana.everything() == before
+    assert by_grafana_client() == told
     assert ([owner(DATABASE), owner(INI)], INI.read_text()) == (owners, SETTINGS)
     assert tree_digest(ETC / "provisioning") == files
     host.run("undo", "latest")

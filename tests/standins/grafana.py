@@ -407,6 +407,10 @@ class Actions:
         row = self.db.execute("SELECT id, name FROM org WHERE id = ?", (self.org,)).fetchone()
         return 200, dict(row)
 
+    # DOCS/other/#get-settings, cut down to what a client asks for
+    def get_settings(self) -> tuple[int, Any]:
+        return 200, {"buildInfo": {"version": VERSION, "commit": "standin"}}
+
     # DOCS/serviceaccount/#create-service-account-tokens, cut down to what a test needs
     def post_token(self) -> tuple[int, Any]:
         token = f"glsa_{secrets.token_hex(16)}"
@@ -926,6 +930,7 @@ class Actions:
 A = "/api/v1/provisioning"
 ROUTES = [
     (r"GET /api/org", "get_org"),
+    (r"GET /api/frontend/settings", "get_settings"),
     (r"POST /api/serviceaccounts/1/tokens", "post_token"),
     (r"GET /api/search", "search"),
     (r"GET /api/dashboards/uid/([^/]+)", "get_dashboard"),

@@ -7,7 +7,7 @@ from tools.lab import clients, jars
 from tools.lab.common import ROOT
 
 PLACE = "/opt/stack"
-CLIENTS = ("langchain", "langsmith", "qdrant")
+CLIENTS = ("grafana", "langchain", "langsmith", "qdrant")
 
 
 def mounts() -> list[str]:

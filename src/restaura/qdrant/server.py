@@ -26,7 +26,7 @@ STAGE = "restaura_stage_"
 PATIENCE = 10
 UPLOADED = "restaura.snapshot"
 PAGE_BYTES = 4 << 20
-FIRST_PAGE, LONGEST_PAGE = 64, 4096
+FIRST_PAGE, LONGEST_PAGE = 8, 4096
 
 
 def kept_out(name: str) -> bool:

@@ -12,6 +12,7 @@ from restaura.errors import ConfigError, RefusedError
 from restaura.host import Host
 from restaura.sources import Staged, Target
 from restaura.sources.redis import Redis
+from tests.integration.system import System
 from tests.memory_point import MemoryPoint, take
 from tests.redis_server import (
     FUNCTION,
@@ -288,3 +289,27 @@ def test_files_are_enough_for_somebody_without_restaura(
         other.stop()
         run("rm", "-rf", str(folder))
     assert leftovers(host) == []
+
+
+def test_the_program_backs_up_drills_restores_and_undoes(clean: None, server: Server) -> None:
+    with scratch_root("/var/tmp/rdc") as root:
+        system = System(root / "host")
+        system.configure(
+            stores=[{"name": "plain", "type": "dated", "location": str(root / "store")}],
+            plans=[{"name": "daily"}],
+            components={"redis": [{"name": "cache", "port": server.port, "password": PASSWORD}]},
+        )
+        system.run("run", "daily")
+        [proven] = system.run("drill", "--plan", "daily")["results"]
+        assert (proven["verdict"], proven["problems"]) == ("proven", [])
+        stored = {one.name for one in (root / "store").rglob("*") if one.is_file()}
+        assert {"users.acl.zst.age", "redis.conf.zst.age", "server.json.zst.age"} <= stored
+        good = server.content()
+        server.cli("FLUSHALL")
+        system.run("restore", "--yes")
+        assert server.content() == good
+        restored = system.run("undo", "latest")["id"]
+        assert "0 b'plain'" not in server.content()
+        system.run("undo", restored, "--discard")
+        assert system.leftovers() == []
+        assert PASSWORD not in "".join(one.read_text() for one in (root / "host").rglob("*.jsonl"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Everything that the mongodb source promises, against the stand-in: as a replica set, by itself, and by hand."""
 
+import contextlib
 import json
 import shutil
 import threading
@@ -15,6 +16,7 @@ from bson import Decimal128, Int64
 from restaura.config import load
 from restaura.errors import RefusedError, SourceError
 from restaura.host import Host
+from restaura.mongodb import restore
 from restaura.paths import Paths
 from restaura.sources import Target
 from restaura.sources.mongodb import Mongodb, MongodbComponent
@@ -122,19 +124,11 @@ def test_a_server_comes_back_whole_after_it_was_wiped_and_a_restore_is_undone(un
     restored = system.run("restore", "--yes")
     assert unit.digest() == good
     with unit.client() as client:
-        assert client["shop"]["newest"].count_documents({}) == 50
+        assert len(list(client["shop"]["newest"].find())) == 50
         client["shop"]["orders"].delete_many({"n": {"$gt": 3}})
         client["shop"]["later"].insert_one({"new": True})
         client["admin"]["system.users"].delete_one({"user": "bob"})
-    # A time series cannot be renamed, so a live one is refused.
-    damaged = unit.digest()
-    refused = system.run("restore", "--yes", expect=2)
-    assert "crm.measured" in refused["error"]
-    assert (unit.digest(), system.leftovers()) == (damaged, [])
-    system.run("undo", restored["id"], "--discard")
-    assert ours(unit) == []
-    with unit.client() as client:
-        client["crm"].drop_collection("measured")
+        client["crm"]["system.buckets.measured"].insert_one({"_id": 1, "later": True})
     damaged = unit.digest()
     again = system.run("restore", "--yes")
     assert unit.digest() == good
@@ -143,42 +137,47 @@ def test_a_server_comes_back_whole_after_it_was_wiped_and_a_restore_is_undone(un
     system.run("undo", again["id"])
     assert unit.digest() == damaged
     system.run("undo", again["id"], "--discard")
+    system.run("undo", restored["id"], "--discard")
     assert (unit.digest(), ours(unit)) == (damaged, [])
     assert not [path for path in (tmp_path / "store").rglob("*") if "restaura_" in path.name]
 
 
-@pytest.mark.parametrize(("verb", "at"), [("run", "freeze"), ("run", "copy"), ("drill", "staged")])
-def test_what_a_killed_run_leaves_on_the_server_is_removed(server: Server, tmp_path: Path, verb: str, at: str) -> None:
-    system = protecting(tmp_path)
-    before = server.digest()
-    if verb == "drill":
-        system.run("run", "daily")
-        # No phase is logged within a drill: what one leaves is made by hand.
-        owner = source(Host(Paths(system.root), load.parse({"settings": {"host": "web1"}}, "test")))
-        with pytest.raises(KeyboardInterrupt), owner.scratch():
-            raise KeyboardInterrupt
-    else:
-        system.killed("run", "daily", at=at, who="run and watcher")
-        system.run("recover")
-    assert (server.digest(), ours(server), system.leftovers()) == (before, [], [])
+def test_what_a_killed_run_leaves_on_the_server_is_taken_back(server: Server, tmp_path: Path) -> None:
+    system, before = protecting(tmp_path), server.digest()
+    system.killed("run", "daily", at="copy", who="run, watcher")
     with server.client() as client:
-        told = client.admin.command({"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1})
-    assert told["minSnapshotHistoryWindowInSeconds"] == 300
+        wanted = {"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1}
+        assert client.admin.command(wanted)["minSnapshotHistoryWindowInSeconds"] == 7200
+        system.run("recover")
+        assert client.admin.command(wanted)["minSnapshotHistoryWindowInSeconds"] == 300
+    assert (server.digest(), ours(server), system.leftovers()) == (before, [], [])
 
 
-@pytest.mark.parametrize(
-    ("at", "live"), [("stage", "before"), ("swap", "before"), ("swapped", "before"), ("committed", "restored")]
-)
+def test_what_a_killed_drill_leaves_on_the_server_is_taken_back(server: Server, host: Host) -> None:
+    owner, before = source(host), server.digest()
+    point = take(owner)
+    with owner.scratch() as target:
+        owner.stage(point, target)
+        assert len(ours(server)) > 10
+        (debt,) = host.journal.open_debts()
+        # Databases of another drill are left alone.
+        Mongodb.take_back("drill", {**debt.data, "id": "00000000"})
+        assert len(ours(server)) > 10
+        Mongodb.take_back(debt.act, debt.data)
+        assert ours(server) == []
+    assert (server.digest(), host.journal.open_debts()) == (before, [])
+
+
+@pytest.mark.parametrize(("at", "live"), [("swap", "before"), ("swapped", "before"), ("committed", "restored")])
 def test_a_killed_restore_is_taken_back_or_finished(server: Server, tmp_path: Path, at: str, live: str) -> None:
     good = server.digest()
     system = protecting(tmp_path)
     system.run("run", "daily")
     with server.client() as client:
-        client["crm"].drop_collection("measured")
         client["shop"]["orders"].delete_many({})
         client["admin"]["system.users"].delete_one({"user": "bob"})
     damaged = server.digest()
-    system.killed("restore", "--yes", at=at, who="run and watcher")
+    system.killed("restore", "--yes", at=at, who="run, watcher")
     system.run("recover")
     assert server.digest() == (damaged if live == "before" else good)
     if live == "before":
@@ -508,6 +507,42 @@ def test_what_an_application_makes_between_two_renames_is_not_lost(server: Serve
     Mongodb.discard(record)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_what_cannot_be_renamed_is_whole_after_any_interruption(
+    server: Server, host: Host, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Copies are cut off half-way, one after the other, until each of swap and undo got through."""
+    owner = source(host, swap_while_connected=True)
+    with server.client() as client:
+        buckets = client["crm"]["system.buckets.measured"]
+        buckets.insert_many([{"_id": number} for number in range(9)])
+        point = take(owner)
+        buckets.delete_many({"_id": {"$lt": 5}})
+        damaged = server.digest()
+        staged = owner.stage(point, Target("live", paths=("crm.measured",)))
+        record = owner.plan_swap(staged)
+        copy, calls = restore.copy, []
+
+        def cut_off(client: Any, database: str, found: Any, name: str) -> None:
+            calls.append(name)
+            copy(client, database, found, name)
+            if len(calls) == step:
+                one = client[database][f"system.buckets.{name}"]
+                one.delete_one({"_id": one.find_one()["_id"]})
+                raise SourceError("cut off")
+
+        monkeypatch.setattr(restore, "copy", cut_off)
+        for act in (Mongodb.swap, Mongodb.undo):
+            with contextlib.suppress(SourceError):
+                act(record)
+        Mongodb.undo(record)
+        assert server.digest() == damaged
+        Mongodb.undo(record)
+        assert server.digest() == damaged
+        Mongodb.discard(record)
+    assert (server.digest(), ours(server)) == (damaged, [])
+
+
 def test_a_swap_refuses_while_clients_are_connected(server: Server, host: Host) -> None:
     owner = source(host)
     point = take(owner)
@@ -578,9 +613,6 @@ def test_a_damaged_artifact_is_never_made_live(server: Server, tmp_path: Path) -
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    before = server.digest()
-    with server.client() as client:
-        client["crm"].drop_collection("measured")
     before = server.digest()
     system.run("restore", "--yes", expect=1)
     assert (server.digest(), ours(server), system.leftovers()) == (before, [], [])

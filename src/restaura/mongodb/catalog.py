@@ -49,7 +49,7 @@ class Collection:
     @property
     def moves_by_copy(self) -> bool:
         """Whether the server cannot rename it."""
-        return self.type == "timeseries" or self.name.startswith("system.")
+        return self.type != "collection" or self.name.startswith("system.")
 
     @property
     def metadata_file(self) -> str:

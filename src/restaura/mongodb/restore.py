@@ -220,10 +220,12 @@ def batches(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def copy(client: Any, database: str, source: Collection, name: str) -> None:
-    """Make `name` a copy of a collection that cannot be renamed; what a dead process left of one is made anew."""
+    """Make `name` a copy of what cannot be renamed; what has the name by now is dropped."""
     copied = replace(source, name=name)
     client[database].drop_collection(name)
     create(client, database, copied)
+    if not source.data_name:
+        return
     found = client[database][source.data_name].find_raw_batches()
     insert(client[database][copied.data_name], found, f"{database}.{name}")
     wanted = [index for index in source.indexes if not _implied(index)]

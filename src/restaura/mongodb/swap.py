@@ -3,7 +3,8 @@
 
 Names: `restaura_stage_ID_N` is what is being restored, `restaura_kept_ID_N` what was live before, `…_Nr` what was
 restored, after an undo, and `…_Nl` what an application made under the live name between two renames. Every step looks
-at which of these names there are, so that it can be done again after any interruption.
+at which of these names there are, so that it can be done again after any interruption. Views, time series and
+`system.js` cannot be renamed: they are copied, and since half a copy looks like one, a file marks each step as done.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from restaura.errors import RefusedError, SourceError
+from restaura.errors import SourceError
 from restaura.mongodb import catalog, fingerprint, restore
 from restaura.mongodb.catalog import KEPT, STAGE, USERS
 from restaura.mongodb.restore import Entry
@@ -22,75 +23,70 @@ from restaura.paths import private_dir, write_atomic
 _ACCOUNTS = ("users", "roles")
 
 
-def plan(client: Any, server: Server, number: str, found: Iterable[Entry], whole: Iterable[str]) -> dict[str, Any]:
-    """Return what swap, undo and discard need. What else is in the databases `whole` is moved away.
-
-    RefusedError when something is live under the name of what cannot be renamed.
-    """
-    moves, taken = [], set()
-    for position, one in enumerate(found):
+def plan(
+    client: Any, server: Server, number: str, found: Iterable[Entry], whole: Iterable[str], directory: Path
+) -> dict[str, Any]:
+    """Return what swap, undo and discard need. What else is in the databases `whole` is moved away."""
+    moves: list[dict[str, Any]] = []
+    taken = set()
+    for one in found:
         there = catalog.described(client, one.home, one.final)
-        if there and (there.moves_by_copy or one.collection.moves_by_copy):
-            raise RefusedError(
-                f"{one.home}.{one.final} is there, and MongoDB cannot rename this {there.type} out of the way",
-                where=server.where,
-                fix=f"drop it in mongosh, or restore beside it: --path {one.collection.database} --to name:DB",
-            )
-        copied = one.collection.moves_by_copy or (one.collection.type == "view" and there is None)
-        moves.append(_move(one.home, one.final, number, position, one.built, copied=copied))
+        copied = one.collection.moves_by_copy or bool(there and there.moves_by_copy)
+        moves.append(_move(one.home, one.final, number, len(moves), one.built, copied=copied, before=bool(there)))
         taken.add((one.home, one.final))
     for other in catalog.collections(client, whole):
         if (other.database, other.name) not in taken:
-            if other.moves_by_copy:
-                raise RefusedError(
-                    f"{other.namespace} is not in the point, and MongoDB cannot rename it out of the way",
-                    where=server.where,
-                    fix="drop it in mongosh, or restore what you need of the database: --path DB.COLLECTION",
-                )
-            moves.append(_move(other.database, other.name, number, len(moves), ""))
-    return {"server": server.to_json(), "moves": moves, "directory": ""}
+            place = (other.database, other.name, number, len(moves), "")
+            moves.append(_move(*place, copied=other.moves_by_copy, before=True))
+    return {"server": server.to_json(), "moves": moves, "directory": str(directory)}
 
 
-def _move(database: str, final: str, number: str, position: int, stage: str, *, copied: bool = False) -> dict[str, Any]:
+def _move(
+    database: str, final: str, number: str, position: int, stage: str, *, copied: bool, before: bool
+) -> dict[str, Any]:
     kept = f"{KEPT}{number}_{position}"
     names = {"stage": stage, "kept": kept, "undone": f"{kept}r", "late": f"{kept}l"}
-    return {"database": database, "final": final, "copied": copied, **names}
+    return {"database": database, "final": final, "copied": copied, "before": before, **names}
 
 
 def swap(record: dict[str, Any]) -> None:
     """Rename what is live away and what was restored to its name; then bring users and roles to the point's state."""
+    directory = private_dir(Path(record["directory"]))
     with connected(Server.from_json(record["server"]), patient=True) as client:
         for one in record["moves"]:
+            if one["copied"]:
+                _swap_copied(client, one, directory)
+                continue
             present = catalog.names_in(client, one["database"])
             if one["kept"] in present if not one["stage"] else one["stage"] not in present:
                 continue
             if one["final"] in present:
-                # A copy that was cut off is made again, and what else has the live name by now is not lost.
-                again = one["copied"] or one["kept"] in present
-                _rename(client, one, "final", "late" if again else "kept")
+                # What has the live name besides by now is not lost either.
+                _rename(client, one, "final", "late" if one["kept"] in present else "kept")
             if one["stage"]:
                 _rename(client, one, "stage", "final")
-        if record["directory"]:
-            _put_accounts(client, Path(record["directory"]), "wanted")
+        _put_accounts(client, directory, "wanted")
 
 
 def undo(record: dict[str, Any]) -> None:
     """Rename back; what was restored is kept. Users and roles that were there get their old definitions."""
+    directory = Path(record["directory"])
+    if not directory.exists():
+        return
     with connected(Server.from_json(record["server"]), patient=True) as client:
         for one in record["moves"]:
+            if one["copied"]:
+                _undo_copied(client, one, directory)
+                continue
             present = catalog.names_in(client, one["database"])
-            swapped = one["stage"] not in present
-            if one["copied"] and one["final"] in present:
-                _rename(client, one, "final", "undone" if swapped else "late")
-            elif one["stage"] and swapped and one["undone"] not in present:
+            if one["stage"] and not {one["stage"], one["undone"]} & present and one["final"] in present:
                 _rename(client, one, "final", "undone")
-            present = catalog.names_in(client, one["database"])
+                present = catalog.names_in(client, one["database"])
             if one["kept"] in present:
                 if one["final"] in present:
                     _rename(client, one, "final", "late")
                 _rename(client, one, "kept", "final")
-        if record["directory"] and Path(record["directory"]).exists():
-            _put_accounts(client, Path(record["directory"]), "before")
+        _put_accounts(client, directory, "before")
 
 
 def discard(record: dict[str, Any]) -> None:
@@ -100,8 +96,7 @@ def discard(record: dict[str, Any]) -> None:
             for key in ("stage", "kept", "undone", "late"):
                 if one[key]:
                     restore.drop(client, one["database"], one[key])
-    if record["directory"]:
-        shutil.rmtree(record["directory"], ignore_errors=True)
+    shutil.rmtree(record["directory"], ignore_errors=True)
 
 
 def take_back(server: Server, number: str, homes: Iterable[str], directory: str) -> None:
@@ -115,8 +110,7 @@ def take_back(server: Server, number: str, homes: Iterable[str], directory: str)
             for name in names:
                 if name.startswith((f"{STAGE}{number}_", kept)):
                     restore.drop(client, home, name)
-    if directory:
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def clients(client: Any) -> list[str]:
@@ -136,20 +130,59 @@ def clients(client: Any) -> list[str]:
 
 
 def _rename(client: Any, one: dict[str, Any], old: str, new: str) -> None:
-    """Give a collection another name; what cannot be renamed is copied, or defined again, and then dropped."""
-    database, source, name = one["database"], one[old], one[new]
-    found = catalog.described(client, database, source)
-    if found is None:
-        return
-    if found.type == "view":
-        client[database].drop_collection(name)
-        restore.create(client, database, catalog.Collection(database, name, "view", found.options))
-    elif found.moves_by_copy or name.startswith("system."):
-        restore.copy(client, database, found, name)
-    else:
-        client.admin.command("renameCollection", f"{database}.{source}", to=f"{database}.{name}")
-        return
-    client[database].drop_collection(source)
+    """Give a collection another of its names, at once."""
+    database = one["database"]
+    client.admin.command("renameCollection", f"{database}.{one[old]}", to=f"{database}.{one[new]}")
+
+
+def _swap_copied(client: Any, one: dict[str, Any], directory: Path) -> None:
+    """Do what `swap` does for what cannot be renamed."""
+    marks = _Marks(directory, one)
+    if not marks.has("kept"):
+        _copy(client, one, "final", "kept")
+        marks.add("kept")
+    if not marks.has("live"):
+        if one["stage"]:
+            _copy(client, one, "stage", "final")
+        else:
+            client[one["database"]].drop_collection(one["final"])
+        marks.add("live")
+    if one["stage"]:
+        restore.drop(client, one["database"], one["stage"])
+
+
+def _undo_copied(client: Any, one: dict[str, Any], directory: Path) -> None:
+    marks = _Marks(directory, one)
+    if marks.has("kept") and not marks.has("aside"):
+        _copy(client, one, "final", "undone" if marks.has("live") else "late")
+        marks.add("aside")
+    if marks.has("kept") and not marks.has("back"):
+        if one["before"]:
+            _copy(client, one, "kept", "final")
+        else:
+            client[one["database"]].drop_collection(one["final"])
+        marks.add("back")
+    restore.drop(client, one["database"], one["kept"])
+
+
+def _copy(client: Any, one: dict[str, Any], old: str, new: str) -> None:
+    """Make what has one name anew under another; nothing when it is not there."""
+    found = catalog.described(client, one["database"], one[old])
+    if found is not None:
+        restore.copy(client, one["database"], found, one[new])
+
+
+class _Marks:
+    """The steps that are done of one move, each a file in the record's directory."""
+
+    def __init__(self, directory: Path, one: dict[str, Any]) -> None:
+        self._directory, self._name = directory, one["kept"]
+
+    def has(self, step: str) -> bool:
+        return (self._directory / f"{self._name}.{step}").exists()
+
+    def add(self, step: str) -> None:
+        write_atomic(self._directory / f"{self._name}.{step}", b"")
 
 
 # Users and roles
@@ -179,6 +212,8 @@ def _put_accounts(client: Any, directory: Path, side: str) -> None:
     """
     from bson.raw_bson import RawBSONDocument
 
+    if not (directory / "names.json").exists():
+        return
     named = json.loads((directory / "names.json").read_text())
     for kind in _ACCOUNTS:
         accounts = client.admin[USERS[kind]]

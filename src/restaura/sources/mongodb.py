@@ -239,18 +239,17 @@ class Mongodb:
             accounts = restore.accounts(point, described, point.names()) if whole else {}
             if target.kind != "scratch":
                 data["homes"] = sorted({one.home for one in found})
-                if any(accounts.values()):
-                    data["directory"] = str(self._host.paths.kept / f"mongodb-{number}")
+                data["directory"] = str(self._host.paths.kept / f"mongodb-{number}")
                 debt = self._host.journal.write(OWNER, "stage", data)
                 on_failure.callback(self._unstage, debt.data, debt.id)
                 data["debt"] = debt.id
             tools = None if About.of(client).snapshots else self._tools(server)
             restore.build(client, point, found, tools, server.where)
             if target.kind != "scratch":
-                data["record"] = self._plan(client, server, number, found, target)
-            if data["directory"]:
-                swap.keep_accounts(client, Path(data["directory"]), accounts)
-                data["record"]["directory"] = data["directory"]
+                directory = private_dir(Path(data["directory"]))
+                data["record"] = self._plan(client, server, number, found, target, directory)
+                if any(accounts.values()):
+                    swap.keep_accounts(client, directory, accounts)
             on_failure.pop_all()
         data["built"] = [one.to_json() for one in found]
         data["accounts"] = restore.account_parts(accounts, described) if whole else {}
@@ -258,13 +257,13 @@ class Mongodb:
         return Staged(target, data | {"names": names}, part=not whole)
 
     def _plan(
-        self, client: Any, server: Server, number: str, found: list[restore.Entry], target: Target
+        self, client: Any, server: Server, number: str, found: list[restore.Entry], target: Target, directory: Path
     ) -> dict[str, Any]:
         """Return the record of the swap; a database that is restored as a whole loses what the point has not."""
         wholes = {one.home for one in found}
         if target.paths:
             wholes &= {one for one in target.paths if "." not in one}
-        return swap.plan(client, server, number, found, sorted(wholes) if target.kind == "live" else [])
+        return swap.plan(client, server, number, found, sorted(wholes) if target.kind == "live" else [], directory)
 
     def _unstage(self, data: dict[str, Any], debt: str) -> None:
         """Take back a restore that failed while it was built; what that cannot, `recover` does."""

@@ -68,6 +68,7 @@ client.create_examples(dataset_id=data.id, examples=[
      "attachments": {"plan.pdf": {"mime_type": "application/pdf", "data": b"%PDF" + bytes([n]) * 3000}}
      if n < 2 else None}
     for n in range(7)])
+client.update_dataset_tag(dataset_id=data.id, as_of=datetime.datetime.now(datetime.timezone.utc), tag="golden")
 client.create_examples(dataset_id=client.create_dataset("Café / menu").id, examples=[{"inputs": {"q": "?"}}])
 for handle in ("greeting", "summary"):
     client.create_prompt(handle, description=f"the {handle}", tags=["lab"], readme="# read me")
@@ -94,13 +95,17 @@ datasets = {}
 for data in client.list_datasets():
     examples = sorted(([str(e.id), e.inputs, e.outputs, e.metadata, files(e)]
         for e in client.list_examples(dataset_id=data.id, include_attachments=True)), key=str)
-    datasets[data.name] = [data.description, data.metadata, data.inputs_schema, examples]
+    tags = [sorted(version.tags or []) for version in client.list_dataset_versions(dataset_id=data.id, limit=1)]
+    datasets[data.name] = [data.description, data.metadata, data.inputs_schema, examples, tags]
 prompts = {}
 for repo in client.list_prompts(is_archived=False).repos:
     if repo.owner in (None, "lab"):
         commits = [client.pull_prompt_commit(f"{repo.repo_handle}:{c.commit_hash}", skip_cache=True).manifest
                    for c in client.list_prompt_commits(repo.repo_handle)]
-        prompts[repo.repo_handle] = [repo.description, repo.readme, repo.tags, commits]
+        tags = client.request_with_retries("GET", f"/repos/-/{repo.repo_handle}/tags").json()
+        tagged = {tag["tag_name"]: client.pull_prompt_commit(f"{repo.repo_handle}:{tag['commit_hash']}").manifest
+                  for tag in tags}
+        prompts[repo.repo_handle] = [repo.description, repo.readme, repo.tags, commits, tagged]
 queues = {}
 for queue in client.list_annotation_queues():
     whole = client.read_annotation_queue(queue.id)

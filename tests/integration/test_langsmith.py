@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,13 @@ class Direct:
         self.options = LangsmithComponent(name="langsmith", url=URL, requests_per_minute=60_000, **options)
         self.notes: list[str] = []
 
-    def take(self) -> dict[str, Any]:
-        """Return the artifacts by name, and the fingerprint as `fingerprint`."""
+    def take(self, meanwhile: Callable[[], Any] = lambda: None) -> dict[str, Any]:
+        """Return the artifacts by name, and the fingerprint as `fingerprint`; `meanwhile` comes after the freeze."""
         source = Langsmith(self.options, self.host)
         source.prepare("content")
         with source.freeze("content") as frozen:
             found: dict[str, Any] = {}
+            meanwhile()
             for one in frozen.artifacts():
                 if isinstance(one, Stream):
                     with one.open() as stream:
@@ -319,6 +320,33 @@ def test_what_came_late_is_taken_and_what_vanished_is_kept(filled: dict[str, Any
     sdk.do("trace('shop', 'another', 1); client.flush()")
     assert len(direct.runs()) == len(runs) + 3
     assert any("4 runs of project shop are no longer on the server" in note for note in direct.notes)
+
+
+LATER = """
+client.create_project("later")
+trace("shop", "later", -(datetime.datetime.now(datetime.timezone.utc) - now).total_seconds() / 60)
+client.flush()
+client.create_feedback(R, "later", score=1, session_id=P)
+client.create_dataset("later")
+client.create_example(inputs={"q": "later"}, dataset_id=D)
+client.create_prompt("later")
+latest = next(client.list_prompt_commits("greeting", limit=1)).commit_hash
+client.request_with_retries("POST", "/commits/-/greeting", json={"manifest": {"later": 1}, "parent_commit": latest})
+client.create_annotation_queue(name="later")
+"""
+
+
+def test_what_began_after_the_freeze_is_left_out(filled: dict[str, Any], sdk: Sdk, tmp_path: Path) -> None:
+    direct = Direct(tmp_path)
+    wanted = direct.take()["fingerprint"]
+    names = {"D": filled["dataset"], "R": filled["runs"][0], "P": filled["projects"]["shop"]}
+    sdk.do("; ".join(f"{name} = {value!r}" for name, value in names.items()))
+    found = direct.take(meanwhile=lambda: sdk.do(LATER))
+    assert found["fingerprint"].differences(wanted) == []
+    assert "later" not in json.dumps({name: one for name, one in found.items() if name != "fingerprint"})
+    later = direct.take()
+    assert len(later["runs"]) == 30
+    assert {one["name"] for one in later["datasets"]} == {"questions", "Café / menu", "later"}
 
 
 def test_projects_are_chosen_and_runs_cut_off(filled: dict[str, Any], sdk: Sdk, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Reader:
         self.api, self.archive, self.selection = api, archive, selection
         self.since, self.late, self.page, self.counts, self.room = since, late, page, counts, room
         self.notes: list[str] = []
+        self._until: datetime | None = None
         self._put = 0
 
     def before(self, until: datetime) -> None:
@@ -65,7 +66,8 @@ class Reader:
 
     def after(self, until: datetime) -> None:
         """Read everything as of `until`; of runs what is newer than `before` read, and what came late."""
-        projects = self._projects(until)
+        self._until = until
+        projects = self._projects()
         self._runs(projects, until, ON_ITS_WAY)
         self._count(projects, until)
         self._datasets(until)
@@ -82,11 +84,10 @@ class Reader:
 
     # Projects and runs
 
-    def _projects(self, until: datetime | None = None) -> dict[str, dict[str, Any]]:
+    def _projects(self) -> dict[str, dict[str, Any]]:
         found = {}
         for one in self.api.pages("/v1/sessions", sort_by="start_time", sort_by_desc="false", include_stats="false"):
-            begun = moment_of(one["start_time"]) if one.get("start_time") else None
-            if self.selection.takes(str(one["name"])) and not (until and begun and begun > until):
+            if self.selection.takes(str(one["name"])) and not self._later(one.get("start_time")):
                 found[str(one["id"])] = facts.kept("projects", one)
                 self._keep("projects", found[str(one["id"])])
         return found
@@ -173,10 +174,15 @@ class Reader:
 
     def _datasets(self, until: datetime) -> None:
         for one in list(self.api.pages("/v1/datasets", sort_by="created_at", sort_by_desc="false")):
-            if one.get("created_at") and moment_of(one["created_at"]) > until:
+            if self._later(one.get("created_at")):
                 continue
             try:
-                versions = list(self.api.pages(f"/v1/datasets/{one['id']}/versions"))
+                # `latest` is no tag that anybody set: it goes with the newest.
+                versions = [
+                    version | {"tags": [tag for tag in version.get("tags") or [] if tag != "latest"]}
+                    for version in self.api.pages(f"/v1/datasets/{one['id']}/versions")
+                    if not self._later(version.get("as_of"))
+                ]
                 for example in self.examples(one["id"], until):
                     self._keep("examples", example)
             except AnswerError as error:
@@ -207,12 +213,15 @@ class Reader:
         tenant = self.api.get("/v1/settings")["id"]
         given = {"tenant_id": tenant, "is_archived": "allow", "sort_field": "updated_at", "sort_direction": "asc"}
         for repo in self.api.pages("/v1/repos/", "repos", **given):
-            yield self.prompt(repo)
+            if not self._later(repo.get("created_at")):
+                yield self.prompt(repo)
 
     def prompt(self, repo: dict[str, Any]) -> dict[str, Any]:
         """Return a prompt with its commits, oldest first, and its commit tags."""
         handle, commits = repo["repo_handle"], []
         for listed in self.api.pages(f"/v1/commits/-/{handle}/", "commits"):
+            if self._later(listed.get("created_at")):
+                continue
             key = f"{repo['id']}:{listed['commit_hash']}"
             commit = self.archive.get("commits", key)
             if commit is None:
@@ -229,6 +238,8 @@ class Reader:
 
     def _queues(self) -> None:
         for listed in list(self.api.pages("/v1/annotation-queues")):
+            if self._later(listed.get("created_at")):
+                continue
             self._keep("annotation_queues", self.queue(listed["id"]) | {"items": self._items(listed["id"])})
 
     def queue(self, key: str) -> dict[str, Any]:
@@ -256,6 +267,10 @@ class Reader:
                 for one in self.api.pages(f"/v1/annotation-queues/{queue}/runs")
             ]
         return sorted(found, key=lambda one: str(one.get("id")))
+
+    def _later(self, begun: str | None) -> bool:
+        """Whether something began after the freeze."""
+        return bool(self._until and begun and moment_of(begun) > self._until)
 
     # What is put
 

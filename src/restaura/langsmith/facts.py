@@ -7,7 +7,7 @@ from typing import Any
 
 from restaura.point import canonical
 
-# Counters and views that change by being looked at, and addresses that are keys; they are not kept.
+# What changes by being looked at, follows from other objects, or is an address that is a key; it is not kept.
 DROPPED = {
     "projects": (
         "run_count latency_p50 latency_p99 first_token_p50 first_token_p99 total_tokens prompt_tokens "
@@ -15,10 +15,11 @@ DROPPED = {
         "feedback_stats session_feedback_stats run_facets error_rate streaming_rate experiment_progress"
     ),
     "runs": "attachments s3_urls inputs_s3_urls outputs_s3_urls manifest_s3_id share_url query_metadata child_run_ids",
-    "datasets": "session_count last_session_start_time example_count",
+    "datasets": "session_count last_session_start_time example_count modified_at",
     "examples": "attachment_urls",
     "prompts": (
         "num_views num_downloads num_likes liked_by_auth_user latest_commit_manifest upstream_repo_full_name owners "
+        "updated_at last_commit_hash num_commits commit_tags "
         "is_owner permissions"
     ),
     "commits": "num_views num_downloads full_name",

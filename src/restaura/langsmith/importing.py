@@ -235,7 +235,7 @@ class Import:
 def _newest_tags(dataset: Item) -> list[str]:
     """Return the tags of a dataset's newest version, which is the one that is imported."""
     versions = sorted(dataset.get("versions") or [], key=lambda one: str(one.get("as_of")))
-    return [tag for tag in (versions[-1].get("tags") or [] if versions else []) if tag != "latest"]
+    return list(versions[-1].get("tags") or []) if versions else []
 
 
 def _is_within(wanted: Item, live: Item) -> bool:
@@ -298,9 +298,9 @@ def swap(api: Api, item: Item, prompts: Archive) -> None:
         if item["live"]:
             _rename(api, "datasets", item["live"], item["name"], item["kept"])
         _rename(api, "datasets", item["new"], item["temp"], item["name"])
-        for tag in item["tags"]:
-            newest = next(api.pages(f"/v1/datasets/{item['new']}/versions"))
-            body = {"as_of": newest["as_of"], "tag": tag}
+        versions = list(api.pages(f"/v1/datasets/{item['new']}/versions")) if item["tags"] else []
+        for tag in item["tags"] if versions else ():
+            body = {"as_of": max(str(one["as_of"]) for one in versions), "tag": tag}
             api.change("PUT", f"/v1/datasets/{item['new']}/tags", body)
     elif item["kind"] == "prompt":
         wanted = _prompt_of(prompts, item)

@@ -437,6 +437,9 @@ class Actions:
             }
             for row in self._all("dashboard", "title")
         ]
+        if within := self.asked.get("folderUIDs"):
+            folders = [one for one in self._all("folder") if one["parent_uid"] == within]
+            rows = [one for one in rows if one["folderUid"] == within] + [{"uid": one["uid"]} for one in folders]
         if self.asked.get("type") == "dash-folder":
             rows = [{"uid": row["uid"], "title": row["title"], "type": "dash-folder"} for row in self._all("folder")]
         return 200, page(rows, self.asked, "limit", 5000)

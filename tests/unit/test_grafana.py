@@ -151,6 +151,9 @@ def test_gcm_and_what_is_older_than_data_keys_opens() -> None:
         assert encryption.decrypt(legacy, b"secret") == b"x" * length
     with pytest.raises(encryption.SealedError):
         encryption.decrypt(b"short", b"secret")
+    noise = standin.seal(b"a\x01", b"secret")
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty, pytest.raises(encryption.SealedError):
+        encryption.Opener(empty, "secret").open(noise)
 
 
 # -- database --------------------
@@ -260,6 +263,11 @@ def test_an_export_goes_into_another_grafana_and_out_again(one: Instance, two: I
         swap.undo(record)
         after = two.client.portable()
         assert after == before
+    swap.swap(record)
+    two.client.call("POST", "/api/dashboards/db", {"dashboard": {"uid": "new", "title": "New"}, "folderUid": "ops-db"})
+    swap.undo(record)
+    assert two.client.status("GET", "/api/dashboards/uid/new") == 200
+    assert two.client.status("GET", "/api/library-elements/lib1") == 404
     swap.discard(record)
     assert not (tmp_path / "kept").exists()
 
@@ -267,16 +275,34 @@ def test_an_export_goes_into_another_grafana_and_out_again(one: Instance, two: I
 def test_pages_are_read_to_their_end_and_no_further(one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "PAGE", 2)
     assert len(one.export("paged").keys("dashboards")) == 3
-    full = [{"uid": "a"}, {"uid": "b"}]
-    one.fault(lambda _method, path, _asked: (200, full) if path == "/api/search" else None)
+    asked: list[str] = []
+
+    def same(_: str, path: str, __: dict[str, str]) -> Answer:
+        asked.append(path)
+        return (200, [{"uid": "a"}, {"uid": "b"}]) if path == "/api/search" else None
+
+    one.fault(same)
     with pytest.raises(SourceError, match="never ends"):
         one.export("same")
+    assert asked.count("/api/search") == 2
     monkeypatch.setattr(api, "MOST_PAGES", 20)
     one.fault(
         lambda _, path, asked: (200, [{"uid": f"{asked['page']}-{n}"} for n in "ab"]) if path == "/api/search" else None
     )
     with pytest.raises(SourceError, match=r"never ends.*|page after page"):
         one.export("ever")
+
+
+def test_a_server_that_disappears_meanwhile_is_an_error(one: Instance) -> None:
+    def fault(_: str, path: str, __: dict[str, str]) -> Answer:
+        if path.startswith("/api/library-elements"):
+            raise ConnectionResetError
+        return None
+
+    one.fault(fault)
+    one.server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(SourceError, match="does not answer"):
+        api.export(Service(one.client.url, one.service().headers, patience=0.3), one.folder)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

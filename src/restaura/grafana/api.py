@@ -71,10 +71,13 @@ class Export:
     folder: Path
     notes: list[str] = field(default_factory=list)
 
-    def read(self, kind: str) -> dict[str, Document]:
-        """Return the documents of a kind by their keys; none where the kind was not exported."""
+    def read(self, kind: str) -> Mapping[str, Document]:
+        """Return the documents of a kind by their keys; none where the kind was not exported.
+
+        Dashboards are many and large: each is read when it is asked for.
+        """
         if kind == DASHBOARDS:
-            return {key: {"dashboard": self.dashboard(key), "folderUid": where} for key, where in self.places().items()}
+            return _Dashboards(self.folder / DASHBOARDS, self.places())
         path = self.folder / f"{kind}.json"
         if not path.exists():
             return {}
@@ -91,11 +94,6 @@ class Export:
         found: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
         return found
 
-    def dashboard(self, uid: str) -> Document:
-        """Return the model of a dashboard."""
-        found: Document = json.loads((self.folder / DASHBOARDS / f"{safe_name(uid)}.json").read_bytes())
-        return found
-
     def secrets(self) -> dict[str, dict[str, str]]:
         """Return the secrets of data sources by their keys, where a database gave them."""
         path = self.folder / SECRETS
@@ -105,6 +103,26 @@ class Export:
     def write(self, kind: str, documents: Any) -> None:
         """Keep the documents of a kind."""
         write_atomic(self.folder / f"{kind}.json", to_json(documents))
+
+
+class _Dashboards(Mapping[str, Document]):
+    """Dashboards as they are sent back: model and folder."""
+
+    def __init__(self, folder: Path, places: dict[str, str]) -> None:
+        self._folder, self._places = folder, places
+
+    def __getitem__(self, uid: str) -> Document:
+        where = self._places[uid]
+        return {"dashboard": json.loads((self._folder / f"{safe_name(uid)}.json").read_bytes()), "folderUid": where}
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def key_of(kind: str, document: Document) -> str:
@@ -307,13 +325,18 @@ def _put(service: Service, kind: str, key: str, document: Document, known: Mappi
 
 
 def remove(service: Service, made: Export, there: Export) -> None:
-    """Delete what `made` has and `there` has not, last things first; what is gone already is no error."""
+    """Delete what `made` has and `there` has not, last things first; what is gone already is no error.
+
+    A folder that somebody uses by now stays.
+    """
     for kind in reversed(KINDS):
         if kind == "policies":
             continue
         before = set(there.keys(kind))
         for key in reversed(made.keys(kind)):
-            if key not in before:
+            # With a folder go the dashboards in it: somebody may have made one there since.
+            kept = kind == "folders" and service.json("GET", "/api/search", params={"folderUIDs": key, "limit": 1})
+            if key not in before and not kept:
                 item = (
                     f"/uid/{quote(key, safe='')}"
                     if kind in ("datasources", "dashboards")

@@ -157,10 +157,10 @@ def test_a_restore_over_a_running_server_is_undone_to_the_sample(system: System)
     system.run("undo", answer["id"], "--discard")
     assert list(server.PLACE.glob(".restaura-*")) == []
     # Only a part: the rules, and nothing else.
-    system.run("restore", "--component", "prometheus", "--path", f"{server.ETC}/rules.yml", "--yes")
+    part = system.run("restore", "--component", "prometheus", "--path", f"{server.ETC}/rules.yml", "--yes")
     assert (server.ETC / "rules.yml").read_text() == server.RULES
     assert server.digest() == other
-    system.run("undo", system.run("undo")["restores"][0]["id"], "--discard")
+    system.run("undo", part["id"], "--discard")
     server.write_config()
     server.stop()
     shutil.rmtree(server.DATA)

@@ -523,6 +523,17 @@ def test_a_full_disk_and_a_damaged_archive_are_told(filled: dict[str, Any], sdk:
     assert len(artifact(tmp_path, "runs.json")) == 29
 
 
+def test_an_import_that_fails_half_way_leaves_nothing(filled: dict[str, Any], sdk: Sdk, taken: Path) -> None:
+    host = host_of(taken)
+    sdk.do(CHANGE)
+    changed = sdk.do(READ)
+    standin("faults", rules=[{"path": "POST /v1/commits", "status": 500, "times": 1, "after": 1}])
+    answer = host.run("restore", "--component", "langsmith", "--yes", expect=1)
+    assert "500" in json.dumps(answer)
+    assert same(sdk.do(READ), changed, exactly=True) == []
+    assert host.leftovers() == []
+
+
 def test_what_the_store_damaged_is_not_restored(filled: dict[str, Any], sdk: Sdk, taken: Path) -> None:
     host, before = host_of(taken), sdk.do(READ)
     (file,) = (taken / "store").rglob("langsmith/examples.json")

@@ -197,6 +197,7 @@ def test_without_memory_for_a_second_server_only_counts_are_taken_and_told(
         assert poor.record.fingerprint is not None
         assert poor.record.fingerprint.depth == "catalog"
         assert "proves no content" in poor.record.notes[0]
+        assert leftovers(host) == []
         own = source(host, server)
         found = own.stage(poor, Target("live"))
         with pytest.raises(NoRoomError):

@@ -140,9 +140,11 @@ class Redis:
         """Yield a directory for a throw-away server, journaled."""
         directory, server = new_directory(self._parent()), self._server()
         debt = self._host.journal.write(OWNER, "scratch", {"server": server.to_json(), "directory": str(directory)})
-        yield directory
-        remove(server, directory)
-        self._host.journal.settle(debt)
+        try:
+            yield directory
+        finally:
+            remove(server, directory)
+            self._host.journal.settle(debt)
 
     def _parent(self) -> Path:
         return self._host.paths.var.with_name("restaura-drill")

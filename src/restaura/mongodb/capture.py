@@ -106,19 +106,18 @@ class FrozenServer:
             fix="pause what does that (pause of the plan)",
         )
 
-    def copy(self, names: list[str], tools: Tools | None, *, locked: bool, within: Callable[[], None]) -> None:
+    def copy(self, names: list[str], tools: Tools | None, locked: Callable[[], None] | None = None) -> None:
         """Copy everything into the spool, and find out whether it stood still meanwhile.
 
-        It did when the server is `locked`, when its counters show no write, or when every byte is the same once it is
-        read again. `within` is asked now and then, and raises when the time is over.
+        It did when the server is locked (`locked` raises when it is no more), when its counters show no write, or when
+        every byte is the same once it is read again.
         """
         self._names = names
         before = counters(self._client)
         self.collections = catalog.collections(self._client, names)
-        self._copy_all(self.collections, tools, within)
+        self._copy_all(self.collections, tools, locked or (lambda: None))
         if locked or (before is not None and counters(self._client) == before):
             return
-        within()
         with ThreadPoolExecutor(THREADS) as pool:
             same = list(pool.map(self._same, [one for one in self.collections if one.data_name]))
         if not self._unchanged() or not all(same):

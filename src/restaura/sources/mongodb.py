@@ -5,7 +5,6 @@ import contextlib
 import json
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,21 +142,11 @@ class Mongodb:
     def _copy(
         self, server: Server, client: Any, frozen: capture.FrozenServer, names: list[str], stop_limit: float
     ) -> None:
-        """Copy everything, in time, while the server is locked when that is asked for."""
-        tools, begun = self._tools(server), time.monotonic()
-
-        def within() -> None:
-            if time.monotonic() - begun > stop_limit:
-                raise SourceError(
-                    f"was not copied within {stop_limit:.0f} s",
-                    where=server.where,
-                    fix="raise stop_limit of the plan, or make it a replica set of one member, which has snapshots",
-                )
-
+        """Copy everything, while the server is locked when that is asked for: for `stop_limit` seconds at most."""
+        tools = self._tools(server)
         if not self._options.lock:
-            frozen.copy(names, tools, locked=False, within=within)
+            frozen.copy(names, tools)
             return
-
         # Who locked it before would find it unlocked.
         capture.refuse_locked(client, server)
 
@@ -174,7 +163,7 @@ class Mongodb:
 
         debt = (OWNER, "lock", {"server": server.to_json()})
         with Hold(self._host.journal, debt, stop_limit, stop, start, broken) as hold:
-            frozen.copy(names, tools, locked=True, within=hold.check)
+            frozen.copy(names, tools, hold.check)
         hold.check()
 
     @contextlib.contextmanager

@@ -425,6 +425,11 @@ def test_ingestion_goes_on_after_sigkill_in_a_restore(restorable: System, tree: 
     assert active(INGEST) == "active"
     assert (tree_digest(tree) == changed) == (phase == "swap")
     assert restorable.leftovers() == []
+    if phase == "committed":
+        restorable.killed("undo", "latest", at="undo")
+        restorable.settled()
+        assert active(INGEST) == "active"
+        assert tree_digest(tree) == changed
 
 
 @pytest.mark.usefixtures("containers")

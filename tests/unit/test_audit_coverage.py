@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which component protects which holder: never one too many, since what counts as protected is told to nobody."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def test_what_is_left_is_told_with_what_to_add(tmp_path: Path) -> None:
     assert "tree:/srv/app" in [one.id for one in coverage.unprotected(stores, tmp_path)]
     told = [coverage.told(one) for one in coverage.unprotected(declared, tmp_path)]
     assert told[0][0].startswith("redis /var/lib/redis (not running, ")
-    assert "no source takes a running redis" in told[0][1]
+    assert told[0][1].startswith("declare it in backup_redis_components")
+    assert "no source takes a running mysql" in coverage.told(replace(REDIS, kind="mysql"))[1]
     assert told[1][1].endswith("- {name: srv-it-s-new, paths: ['/srv/it''s \"new\"']}")
 
 

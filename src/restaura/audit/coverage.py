@@ -67,10 +67,12 @@ def told(holder: Holder) -> tuple[str, str]:
     state = [] if holder.kind in ("tree", "sqlite") else ["running" if holder.running else "not running"]
     weight = [size(holder.bytes)] if holder.bytes is not None else []
     what = f"{kind} {holder.name}{place}" + (f" ({', '.join(state + weight)})" if state + weight else "")
-    if not holder.source:
+    # A Postgres without a source is too old for it.
+    source = holder.source or (holder.kind if holder.kind in SERVERS and holder.kind != "postgres" else "")
+    if not source:
         return what, WITHOUT_SOURCE.format(kind=kind)
-    variable = f"backup_{holder.source}_components"
-    if holder.source == "docker_volumes" and not holder.component:
+    variable = f"backup_{source}_components"
+    if source == "docker_volumes" and not holder.component:
         return what, f"give it a name in the Compose file, or set `anonymous` of a component in {variable}"
     if not holder.component:
         return what, f"declare it in {variable}: how it is reached must be told"

@@ -26,7 +26,7 @@ LAYOUT = {
     "gpt": ["model_config.json", "system_prompts.json", "weights/model.gguf"],
     "infra": [
         *("docker-compose.yaml", "docker-compose.override.yaml", "config/ingest.yaml", "k8s/ingest.yaml"),
-        *(".env.age", "qdrant.env.age", "token.txt.age", "k8s/secret.yaml.age", "etl_scripts.tar.gz"),
+        *(".env.age", "qdrant.env.age", "token.txt.age", "k8s/secret.yaml.age", "etl_scripts.tar.gz", "images.json"),
     ],
 }
 SECRETS = (b"sk-test-not-a-key", b'very "secret', b"also-secret", b"third-secret", b"Zm91cnRoLXNlY3JldA")
@@ -105,14 +105,21 @@ def test_backup_loss_and_restore(system: System, srv: Path, tmp_path: Path) -> N
     }
     system.run("verify", "--full")
 
-    for store in ("plain", "restic"):
-        subprocess.run(["find", srv, "-mindepth", "1", "-delete"], check=True)
-        system.run("restore", "--from-store", store, "--yes")
-        after = told(srv)
-        lost = ("unrelated.log", "not-backed-up")
-        kept = [one for one in before.splitlines() if not any(word in one for word in lost)]
-        # Folders that were no part of the backup have new times, and what stood in them is gone.
-        assert _files(after.splitlines()) == _files(kept)
+    # Folders that were no part of the backup have new times, and what stood in them is gone.
+    lost = ("unrelated.log", "not-backed-up")
+    kept = _files([one for one in before.splitlines() if not any(word in one for word in lost)])
+    subprocess.run(["find", srv, "-mindepth", "1", "-delete"], check=True)
+    system.run("restore", "--from-store", "plain", "--yes")
+    assert _files(told(srv).splitlines()) == kept
+
+    (point / "langchain/prompts.yaml").write_bytes(b"!" + (point / "langchain/prompts.yaml").read_bytes()[1:])
+    (point / "infra/docker-compose.yaml").unlink()
+    problems = system.run("verify", "--full", expect=1)["stores"][0]["problems"]
+    said = ("infra/docker-compose.yaml: is missing", "langchain/prompts.yaml: the stored bytes were changed")
+    assert [wanted in one for wanted, one in zip(said, sorted(problems), strict=True)] == [True, True]
+    subprocess.run(["find", srv, "-mindepth", "1", "-delete"], check=True)
+    system.run("restore", "--yes")
+    assert _files(told(srv).splitlines()) == kept
     system.run("restore", "--component", "infra", "--to", f"dir:{tmp_path}/looked", "--yes")
     assert (tmp_path / f"looked{srv}/inteligencia/.env").read_bytes() == (srv / "inteligencia/.env").read_bytes()
     assert system.leftovers() == []
@@ -125,7 +132,14 @@ def _files(lines: list[str]) -> list[str]:
 
 @pytest.mark.debian12
 def test_a_restore_over_other_files_is_undone(system: System, srv: Path) -> None:
+    (srv / "langchain/odd\\name").write_text("x")
+    langchain = {**components(srv)["langchain"][0], "files": ["odd\\name"]}
+    system.configure(components={**components(srv), "langchain": [langchain]})
     system.run("run", "daily")
+    (manifest,) = srv.parent.glob("plain/*/manifest.json")
+    notes = {one["name"]: one["notes"] for one in json.loads(manifest.read_text())["components"]}
+    assert notes["gpt"] == []
+    assert "tree is stored as an archive: the name" in notes["langchain"][0]
     old = told(srv)
     (srv / "langchain/templates/greeting.txt").write_text("worse")
     (srv / "gpt/model_config.json").write_text(json.dumps({**stack_files.MODEL, "provider": "other"}))

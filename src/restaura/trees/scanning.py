@@ -186,7 +186,7 @@ class _Walk:
             # One object serves both indexes: there may be a great many.
             self._record(known if same == known else same)
             return
-        asked = self._on_file if entry.size and entry.size % PAGE == 0 else None
+        asked = self._on_file if entry.size % PAGE == 0 else None
         if self._depth == "catalog" and asked is None:
             self._record(entry)
             return

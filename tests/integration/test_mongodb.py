@@ -503,8 +503,16 @@ def test_what_an_application_makes_between_two_renames_is_not_lost(server: Serve
         Mongodb.swap(record)
         assert client["shop"]["orders"].count_documents({}) == 150
         assert client["shop"][move["late"]].find_one() == {"_id": "made meanwhile"}
-    Mongodb.undo(record)
+        Mongodb.undo(record)
+        # Neither a discard nor the recovery of a killed restore deletes it: a person does.
+        with pytest.raises(SourceError, match=move["late"]):
+            Mongodb.discard(record)
+        with pytest.raises(SourceError, match=move["late"]):
+            Mongodb.take_back("stage", {**staged.data, "homes": ["shop"]})
+        assert client["shop"][move["late"]].find_one() == {"_id": "made meanwhile"}
+        client["shop"].drop_collection(move["late"])
     Mongodb.discard(record)
+    assert ours(server) == []
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])

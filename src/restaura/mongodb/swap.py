@@ -90,13 +90,21 @@ def undo(record: dict[str, Any]) -> None:
 
 
 def discard(record: dict[str, Any]) -> None:
-    """Delete the side that is not live."""
+    """Delete the side that is not live. SourceError names what an application wrote meanwhile, which is left."""
     with connected(Server.from_json(record["server"]), patient=True) as client:
+        # Of what cannot be renamed it may be half a copy of our own.
+        late = [
+            found
+            for one in record["moves"]
+            if not one["copied"]
+            for found in _written_late(client, one["database"], [one["late"]])
+        ]
         for one in record["moves"]:
             for key in ("stage", "kept", "undone", "late"):
-                if one[key]:
+                if one[key] and (one["database"], one[key]) not in late:
                     restore.drop(client, one["database"], one[key])
     shutil.rmtree(record["directory"], ignore_errors=True)
+    _refuse_late(late)
 
 
 def take_back(server: Server, number: str, homes: Iterable[str], directory: str) -> None:
@@ -106,11 +114,30 @@ def take_back(server: Server, number: str, homes: Iterable[str], directory: str)
         kept = f"{KEPT}{number}_"
         if any(name.startswith(kept) and name[-1].isdigit() for names in there.values() for name in names):
             return
+        late = []
         for home, names in there.items():
+            late += _written_late(client, home, [one for one in names if one.startswith(kept) and one.endswith("l")])
             for name in names:
-                if name.startswith((f"{STAGE}{number}_", kept)):
+                if name.startswith((f"{STAGE}{number}_", kept)) and (home, name) not in late:
                     restore.drop(client, home, name)
     shutil.rmtree(directory, ignore_errors=True)
+    _refuse_late(late)
+
+
+def _written_late(client: Any, database: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return which of these collections, made by an application between two renames, hold a document."""
+    return [(database, name) for name in names if client[database][name].find_one({}, {"_id": 1}) is not None]
+
+
+def _refuse_late(late: list[tuple[str, str]]) -> None:
+    """Raise SourceError when an application's documents are left, which only a person may delete."""
+    if late:
+        database, name = late[0]
+        raise SourceError(
+            f"an application wrote while collections changed places: its documents are in {database}.{name}",
+            where=f"database {database}",
+            fix=f'copy what you need, then in mongosh: db.getSiblingDB("{database}").getCollection("{name}").drop()',
+        )
 
 
 def clients(client: Any) -> list[str]:

@@ -1216,7 +1216,7 @@ options:
             default: ''
           config:
             description:
-              - 'Path of grafana.ini, as Grafana sees it. Empty: what its environment says, or /etc/grafana/grafana.ini.'
+              - 'Path of grafana.ini, as Grafana sees it. Empty: as its environment says, or /etc/grafana/grafana.ini.'
             type: str
             default: ''
           url:

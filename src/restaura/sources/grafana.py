@@ -43,7 +43,7 @@ class GrafanaComponent(Component):
     )
     container: str = setting("Name of the container that it runs in.", default="")
     config: str = setting(
-        "Path of grafana.ini, as Grafana sees it. Empty: what its environment says, or /etc/grafana/grafana.ini.",
+        "Path of grafana.ini, as Grafana sees it. Empty: as its environment says, or /etc/grafana/grafana.ini.",
         default="",
         pattern=r"(|(/[^/\0]+)+)",
     )

@@ -19,6 +19,7 @@ PROGRAMS = {
     "debootstrap": ("debootstrap",),
     "ssh": ("openssh-client",),
     "ssh-keygen": ("openssh-client",),
+    "mvn": ("maven",),
 }
 START_SECONDS = 40
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
+from tools.lab import daemon
 from tools.lab.common import CACHE, LabError, lock, run
 
 ARTIFACT = "de.bwaldvogel:mongo-java-server-h2-backend:1.47.0"
@@ -52,6 +54,8 @@ def up() -> Path:
         if not (made / "complete").exists():
             made.mkdir(parents=True, exist_ok=True)
             (made / "pom.xml").write_text(_POM, encoding="utf-8")
+            if not shutil.which("mvn"):
+                daemon.install_missing()
             run(
                 *("mvn", "-q", "-B", "-f", str(made / "pom.xml"), "dependency:copy-dependencies"),
                 *("-DincludeScope=runtime", f"-DoutputDirectory={made}"),

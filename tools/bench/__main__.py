@@ -18,18 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.bench import setup, table
+from tools.bench import setup, stack, table
 from tools.bench.subjects import ACTS, CONTESTANTS, PROGRAM, STORES, SUBJECTS
 from tools.build_runtime import build
-from tools.lab import daemon, hosts
+from tools.lab import daemon, hosts, s3
 from tools.lab.common import ROOT, LabError, run
 
 CACHE = ROOT / ".cache/bench"
 PAGE = ROOT / "docs/performance.md"
 NAME = "bench"
 BORGMATIC = "borgmatic==2.1.10"
-ROWS = [*(f"{subject}-{act}" for subject in SUBJECTS for act in ACTS), "volumes", "setup"]
-VOLUME_NAMES = [f"volumes/{name}" for name in ("bare", *STORES)]
+ROWS = [*(f"{subject}-{act}" for subject in SUBJECTS for act in ACTS), "volumes", "stack", "setup"]
+WHOLE = ("volumes", "stack")
 # Debian's minimal systems have neither; all that they reach is Debian's archive.
 INSTALL = """set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -96,7 +96,8 @@ def _left(row: str, done: Mapping[str, table.Result]) -> list[str]:
     """Return what of a row is not measured yet."""
     if row == "setup":
         return [] if any(name.startswith("setup/") for name in done) else [row]
-    names = VOLUME_NAMES if row == "volumes" else [f"{row}/{one.name}" for one in CONTESTANTS]
+    contestants = ("bare", *STORES) if row in WHOLE else [one.name for one in CONTESTANTS]
+    names = [f"{row}/{one}" for one in contestants]
     return [name for name in names if name not in done]
 
 
@@ -141,9 +142,17 @@ def _measure(host: hosts.Host, kept: Path, scale: float, row: str, names: Sequen
             told.pop("cpu_seconds")
             _keep(kept, {"name": f"setup/{told.pop('hosts')}", **told})
         return 0
-    what = ["tools.bench.volumes", f"{scale:g}"] if row == "volumes" else ["tools.bench.inside", f"{scale:g}", *names]
+    if row == "stack":
+        with stack.host() as other:
+            _give_program(other)
+            return _inner(other, kept, "stack", f"{scale:g}", s3.up().endpoint)
+    return _inner(host, kept, *(("volumes", f"{scale:g}") if row == "volumes" else ("inside", f"{scale:g}", *names)))
+
+
+def _inner(host: hosts.Host, kept: Path, module: str, *arguments: str) -> int:
+    """Run a part of the bench inside a host, keeping each measurement as it comes; return its exit code."""
     environment = ["-e", "PYTHONPATH=/restaura:/restaura/src", "-e", "PYTHONDONTWRITEBYTECODE=1", "-w", "/"]
-    command = ["docker", "exec", *environment, host.container, "python3", "-m", *what]
+    command = ["docker", "exec", *environment, host.container, "python3", "-m", f"tools.bench.{module}", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as inner:
         for line in inner.stdout or ():
             _keep(kept, json.loads(line))

@@ -16,6 +16,8 @@ EXTRA_SECONDS = 3.0
 PEAK_MIB = 100.0
 # Of stopping containers around tar and gzip: how long they stand still, and the whole.
 STOP_SHARE, TOTAL_SHARE = 0.1, 0.5
+# Of a stack's backup by hand: how long ingestion is paused, and the whole; and our own memory there.
+PAUSE_SHARE, STACK_SHARE, STACK_MIB = 0.1, 0.7, 150.0
 SETUP_SECONDS = 15.0
 WHAT = {"database": "1 GB database", "tree": "2 GB, 50,000 files", "databases": "100 small databases"}
 DOES = {"first": "first backup", "changed": "backup after 1 % changed", "restore": "restore"}
@@ -33,7 +35,8 @@ TOOLS = {
 class Result:
     """One measurement: seconds, bytes that its store took, the program's own peak memory in MiB (0: not ours).
 
-    `stop_seconds` is how long containers were stopped, `further_seconds` what each host after the first adds.
+    `stop_seconds` is how long containers were stopped, `pause_seconds` how long ingestion was paused, `further_seconds`
+    what each host after the first adds.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Result:
     peak_mib: float = 0.0
     stop_seconds: float = 0.0
     further_seconds: float = 0.0
+    pause_seconds: float = 0.0
 
 
 def markdown(results: Mapping[str, Result], header: str) -> str:
@@ -59,7 +63,7 @@ def markdown(results: Mapping[str, Result], header: str) -> str:
                 "| --- | --- | --- | --- | --- | --- |",
             ]
             lines += [*rows, ""]
-    lines += [*_volumes(results, short), *_setup(results, short)]
+    lines += [*_volumes(results, short), *_stack(results, short), *_setup(results, short)]
     lines += ["Short of the aims:", "", *short, ""] if short else ["Every row meets the aims.", ""]
     return "\n".join(lines)
 
@@ -80,6 +84,31 @@ def _volumes(results: Mapping[str, Result], short: list[str]) -> list[str]:
             if late:
                 aim = f"{bare.stop_seconds * STOP_SHARE:.1f} s and {bare.seconds * TOTAL_SHARE:.1f} s"
                 short.append(f"- Docker volumes, `{store}`: stopped {stopped}, in all {total}; the aim is {aim}")
+    return [*lines, ""]
+
+
+def _stack(results: Mapping[str, Result], short: list[str]) -> list[str]:
+    """Return the table of a whole AI stack."""
+    bare = results.get("stack/bare")
+    if bare is None:
+        return []
+    lines = ["### An AI stack of 3 GB", "", "| | ingestion paused | in all | memory |", "| --- | --- | --- | --- |"]
+    lines.append(f"| by hand, one after another | {bare.pause_seconds:.1f} s | {bare.seconds:.1f} s | – |")
+    for store in STORES:
+        if one := results.get(f"stack/{store}"):
+            long = one.pause_seconds > bare.pause_seconds * PAUSE_SHARE
+            late, large = one.seconds > bare.seconds * STACK_SHARE, one.peak_mib > STACK_MIB
+            paused = f"{one.pause_seconds:.1f} s ({one.pause_seconds / bare.pause_seconds:.3f} ×)"
+            total = f"{one.seconds:.1f} s ({one.seconds / bare.seconds:.2f} ×)"
+            cells = [paused + " ✗" * long, total + " ✗" * late, f"{one.peak_mib:.0f} MiB{' ✗' * large}"]
+            lines.append(f"| `{store}` | {' | '.join(cells)} |")
+            where = f"- AI stack, `{store}`"
+            if long:
+                short.append(f"{where}: paused {paused}; the aim is {bare.pause_seconds * PAUSE_SHARE:.1f} s")
+            if late:
+                short.append(f"{where}: in all {total}; the aim is {bare.seconds * STACK_SHARE:.1f} s")
+            if large:
+                short.append(f"{where}: {one.peak_mib:.0f} MiB of memory of its own; the aim is {STACK_MIB:.0f} MiB")
     return [*lines, ""]
 
 

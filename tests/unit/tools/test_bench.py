@@ -55,6 +55,26 @@ def test_memory_containers_and_setup_have_aims_too() -> None:
     ]
 
 
+def test_a_stack_is_held_against_doing_it_by_hand() -> None:
+    def short(**ours: float) -> list[str]:
+        found = {"stack/bare": Result("stack/bare", 100.0, pause_seconds=100.0)}
+        found["stack/dated"] = Result(
+            "stack/dated", **{"seconds": 70.0, "pause_seconds": 10.0, "peak_mib": 150.0, **ours}
+        )
+        text = markdown(found, "when")
+        row = next(line for line in text.splitlines() if line.startswith("| `dated`"))
+        told = text.partition("Short of the aims:")[2].strip().splitlines()
+        assert row.count("✗") == len(told)
+        return told
+
+    assert short() == []
+    assert short(pause_seconds=10.1) == ["- AI stack, `dated`: paused 10.1 s (0.101 ×); the aim is 10.0 s"]
+    assert short(seconds=71.0) == ["- AI stack, `dated`: in all 71.0 s (0.71 ×); the aim is 70.0 s"]
+    assert short(peak_mib=151.0) == ["- AI stack, `dated`: 151 MiB of memory of its own; the aim is 150 MiB"]
+    assert len(short(pause_seconds=11.0, seconds=71.0, peak_mib=151.0)) == 3
+    assert bench._left("stack", {"stack/bare": Result("stack/bare", 1.0)}) == ["stack/dated", "stack/restic"]
+
+
 def test_a_row_that_was_not_measured_whole_is_left_out_and_measured_next() -> None:
     found = rows()
     del found["tree-first/dated-bare"]

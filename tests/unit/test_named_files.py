@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from restaura import others_yaml
+from restaura import others_yaml, process
 from restaura.config.schema import Config, Settings
 from restaura.errors import SourceError
 from restaura.host import Host
@@ -223,6 +223,30 @@ def test_what_compose_would_fetch_is_told(host: Host, top: Path) -> None:
     assert ["is no part of the backup" in one for one in folder.warnings] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'failed to read {top}/.env: line 3: unterminated quoted value "sk-secret',
+            ".env line 3: docker compose cannot",
+        ),
+        ('failed to read {top}/.env: Invalid template: "${{sk-secret"', ".env: docker compose cannot read it"),
+        ("{top}/qdrant.env: line 1: unexpected character in sk-secret", "qdrant.env line 1: docker compose cannot"),
+        ('time="" level=warning msg="The \\"sk-secret\\" variable is not set"\nno service', "says no service"),
+    ],
+)
+def test_compose_tells_no_value_of_an_environment_file(
+    host: Host, top: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    def run(argv: list[str], **_: Any) -> tuple[int, str, str]:
+        return (0, "", "") if argv[-1] == "version" else (1, "", said.format(top=f"{top}/inteligencia"))
+
+    monkeypatch.setattr(process, "run", run)
+    (one,) = problems(infra(host, top))
+    assert told in one
+    assert "sk-secret" not in one
+
+
 def test_links_that_lead_out_are_not_followed(host: Host, top: Path) -> None:
     (top / "elsewhere.txt").write_text("x")
     (top / "langchain/templates/greeting.txt").unlink()
@@ -340,6 +364,17 @@ def test_each_file_is_in_one_artifact_and_secrets_in_a_secret_one(host: Host, to
     assert not found["tree"].secret
     assert (found["tree"].expanded, found["tree"].top) == ("", folder)
     assert found["etl_scripts"].gzip
+
+
+def test_a_secret_among_weights_is_with_the_secrets(host: Host, top: Path) -> None:
+    (top / "gpt/weights/.env").write_text("HF_TOKEN=hf_secret\n")
+    source = llm(host, top)
+    source.prepare("content")
+    with source.freeze("content") as frozen:
+        found = {one.name: one for one in frozen.artifacts() if isinstance(one, Tree)}
+    where = {one.path: name for name, tree in found.items() for one in tree.index.entries if one.type == "file"}
+    assert where[f"{top}/gpt/weights/.env"[1:]] == "secrets"
+    assert set(where.values()) == {"tree", "weights", "secrets"}
 
 
 def test_lines_of_documents_and_keys_that_are_there_twice() -> None:

@@ -131,7 +131,7 @@ class Infra(NamedFiles):
             argv += ["--project-directory", f"{root}{folder.directory}", "config", "-q", "--no-interpolate"]
             code, _, errors = process.run(argv, timeout=TRY_SECONDS, accept=range(-64, 256))
         if code:
-            folder.wrong(files[0], f"docker compose config says {errors.replace(root, '')}", "correct it")
+            folder.wrong(*_complaint(folder, files[0], errors.replace(root, "")))
 
     @contextlib.contextmanager
     def _standing(self, folder: Folder, files: list[str]) -> Iterator[str]:
@@ -184,6 +184,19 @@ def _there(folder: Folder, path: str, document: Document, name: str, inner: str)
 def _included(folder: Folder, path: str) -> list[str]:
     document = folder.document(path)
     return [one for one, _ in includes(document.data)] if document and isinstance(document.data, dict) else []
+
+
+def _complaint(folder: Folder, path: str, errors: str) -> tuple[str, str, str, int | None]:
+    """Return file, problem, fix and line of what Compose says without what it quotes of environment files.
+
+    It quotes values that it cannot read, and warns of what follows a dollar in one (compose-go, dotenv/parser.go).
+    """
+    said = "\n".join(line for line in errors.splitlines() if "level=warning" not in line)
+    if quoted := max((one for one in folder.secret if one in said), key=len, default=None):
+        number = re.match(r": line (\d+)", said.partition(quoted)[2])
+        fix = "close its quotes, and write $$ or single quotes for a dollar in a value"
+        return quoted, "docker compose cannot read it", fix, int(number[1]) if number else None
+    return path, f"docker compose config says {said}", "correct it", None
 
 
 def _has_compose() -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from restaura import trees
 from restaura.config.schema import setting
 from restaura.errors import RestauraError
-from restaura.named_files import Folder, NamedFiles, NamedFilesComponent
+from restaura.named_files import SECRETS, Folder, NamedFiles, NamedFilesComponent
 from restaura.others_yaml import Document
 from restaura.sources import SourceKind, Tree
 from restaura.sources.files import ROOT
@@ -158,8 +158,9 @@ class Llm(NamedFiles):
         return found
 
     def group(self, path: str) -> str:
-        """Keep the weights apart."""
-        return WEIGHTS if trees.below(path, self._weights) else super().group(path)
+        """Keep the weights apart; what is secret among them is with the secrets."""
+        found = super().group(path)
+        return WEIGHTS if found != SECRETS and trees.below(path, self._weights) else found
 
     def tree(self, name: str, index: trees.Index) -> Tree:
         """Store weights below `weights`, at their paths in the folder that holds them all."""

@@ -38,7 +38,7 @@ VAULT = {
     "vault_langsmith_api_key": "lsv2_key_of_the_stack",
     "vault_grafana_password": "grafana-password-of-the-stack",
 }
-# The layout that the stack's owners asked for. What is in `.age` holds secrets; docs/layout.md has each reason.
+# The layout that the stack's owners asked for. What is in `.age` holds secrets; docs/ai_stack.md has each reason.
 LAYOUT = {
     *("qdrant/snapshot.snapshot", "qdrant/export.json"),
     *("mongodb/dump/intelligence/documents.bson", "mongodb/export/intelligence.documents.json"),

@@ -231,8 +231,20 @@ def _shown(choices: Sequence[Choice], target: Target, aside: Path | None) -> Ans
         if target.kind == "live" and (paths := protected(one.options, target.paths)):
             text += f"\n{one.options.name}: {_never_live(paths, aside)}"
     what = ", ".join(map(printable, target.paths)) or "all of it"
+    text += "".join(f"\n{one}" for one in mixed(choices))
     text += f"\n{what} would be restored to {where}; nothing was changed. Do it with --yes"
     return Answer(data, text)
+
+
+def mixed(choices: Sequence[Choice]) -> list[str]:
+    """Say of which plans the components were captured in one pause each, and do not come from the same one."""
+    found = []
+    for plan in sorted({one.plan for one in choices}):
+        held_still = [one for one in choices if one.plan == plan and one.record.pause_seconds]
+        if len({one.point.id for one in held_still}) > 1:
+            each = ", ".join(f"{one.options.name} from {one.point.id}" for one in held_still)
+            found.append(f"NOT OF ONE MOMENT: no point of plan {plan} holds all of them good: {each}")
+    return found
 
 
 def _never_live(paths: Sequence[str], aside: Path | None) -> str:
@@ -301,7 +313,8 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, plans: Seque
         for one, found in zip(ready, judged, strict=True)
         for text in checks.failures(found)
     ]
-    notes = [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
+    notes = mixed([one.choice for one in ready])
+    notes += [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
     notes += [
         f"{one.choice.options.name}: never goes live as a whole; it stands in {one.built.staged.target.value}. Make "
         f"live what you need of it: restaura restore --component {one.choice.options.name} --path /… --yes"

@@ -221,9 +221,8 @@ class Folder:
         try:
             found = others_yaml.documents(text)
         except others_yaml.NOT_READ as error:
-            mark = getattr(error, "problem_mark", None)
-            what = getattr(error, "problem", None) or type(error).__name__
-            self.wrong(path, f"is no YAML: {what}", fix, mark.line + 1 if mark else None)
+            what, line = others_yaml.complaint(error)
+            self.wrong(path, f"is no YAML: {what}", fix, line)
             return None
         for one in found:
             self._twice(path, one)

@@ -2,6 +2,7 @@
 """YAML files of other programs: read as they are written, whatever tags they use, and never for long."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,20 @@ from typing import Any
 import yaml
 
 MOST_NODES = 200_000
-NOT_READ = (yaml.YAMLError, RecursionError, ValueError, TypeError)
+# PyYAML's constructors raise the latter ones on values that do not fit their tags (`!!bool maybe`).
+NOT_READ = (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError)
+
+
+def complaint(error: Exception) -> tuple[str, int | None]:
+    """Return what one of NOT_READ says, and the line (from 1) where it is known.
+
+    Without what it quotes of the file: that may be a secret.
+    """
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or type(error).__name__
+    # Single characters and names of tokens ('<block end>') stay.
+    said = re.sub(r"""(["'])(<[^"']*|.?)\1|(["']).*?\3""", lambda one: one[0] if one[1] else "…", said)
+    return said, mark.line + 1 if mark else None
 
 
 def load(text: str) -> Any:

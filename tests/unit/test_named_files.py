@@ -386,3 +386,22 @@ def test_lines_of_documents_and_keys_that_are_there_twice() -> None:
     for text in ("a: [", "a: &a [*a]\n", "\ta: 1"):
         with pytest.raises(others_yaml.NOT_READ):
             others_yaml.documents(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "line"),
+    [
+        ("a: [1\nb: 2", "expected ',' or ']', but got ':'", 2),
+        ("a: [1", "expected ',' or ']', but got '<stream end>'", 1),
+        ("a:\n  b: *secret", "found undefined alias …", 2),
+        ("a: !!python/object:secret 1", "could not determine a constructor for the tag …", 1),
+        ("a: !!int secret", "ValueError", None),
+        ("a: !!bool secret", "KeyError", None),
+        ("a: !!int ''", "IndexError", None),
+        ("a: !!timestamp secret", "AttributeError", None),
+    ],
+)
+def test_a_complaint_about_yaml_quotes_nothing_of_it(text: str, said: str, line: int | None) -> None:
+    with pytest.raises(others_yaml.NOT_READ) as raised:
+        others_yaml.load(text)
+    assert others_yaml.complaint(raised.value) == (said, line)

@@ -116,6 +116,13 @@ def test_a_configuration_that_cannot_be_read_is_an_error_with_a_fix(folder: Path
         named_by(Place("unit"), str(folder / "none.yml"))
 
 
+def test_an_error_in_a_configuration_shows_nothing_of_it(folder: Path) -> None:
+    for text in ('a:\n  password: "secret', "a:\n  password: secret: x", "a:\n  password: *secret", "a: !!int secret"):
+        with pytest.raises(SourceError, match="is no YAML") as raised:
+            named(folder, text)
+        assert "secret" not in str(raised.value)
+
+
 def test_a_containers_paths_lead_through_its_mounts_and_links(tmp_path: Path) -> None:
     (tmp_path / "volume/sub").mkdir(parents=True)
     (tmp_path / "image/etc").mkdir(parents=True)

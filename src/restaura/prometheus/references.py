@@ -73,8 +73,9 @@ def _parsed(place: Place, path: str) -> Any:
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=path, fix=fix) from error
     except others_yaml.NOT_READ as error:
-        what = f"is no YAML: {' '.join(str(error).split())[:200]}"
-        raise SourceError(what, where=path, fix=f"promtool check config {here}") from error
+        what, line = others_yaml.complaint(error)
+        where = f"{path} line {line}" if line else path
+        raise SourceError(f"is no YAML: {what}", where=where, fix=f"promtool check config {here}") from error
 
 
 def _walk(place: Place, node: Any, path: str, found: Named, key: str = "") -> None:

@@ -24,6 +24,8 @@ from restaura.errors import SourceError
 from restaura.host import Host
 from restaura.paths import Paths
 from restaura.point import Fingerprint
+from restaura.qdrant import swap
+from restaura.sources import Target
 from restaura.sources.qdrant import Qdrant, QdrantComponent
 from tests import docker_project
 from tests.docker_project import docker, wait_until
@@ -466,6 +468,41 @@ def test_a_swap_that_dies_half_way_is_undone(server: QdrantServer, tmp_path: Pat
     assert run.returncode == -signal.SIGKILL
     host.settled()
     assert (digest(server), left(server), host.leftovers(), kept(host)) == (before, [], [], [])
+
+
+def test_what_is_written_after_a_swap_died_is_not_lost(
+    server: QdrantServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = source(tmp_path, server)
+    point = take(owner)
+    server.call("POST", "/collections/docs/points/delete?wait=true", {"points": [1, 2]})
+    before = digest(server)
+    staged = owner.stage(point, Target("live"))
+    record = owner.plan_swap(staged)
+    write = swap.Progress.write
+
+    def dying(self: swap.Progress, state: str, **more: Any) -> None:
+        write(self, state, **more)
+        if state == "replacing":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(swap.Progress, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        Qdrant.swap(record)
+    monkeypatch.undo()
+    server.call("POST", "/collections/docs/points/delete?wait=true", {"points": [3]})
+    Qdrant.take_back("stage", staged.data)
+    written = digest(server)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="'docs' was written to"):
+            Qdrant.undo(record)
+        assert digest(server) == written
+    # Who wants back what was there before does as he is told.
+    server.call("DELETE", "/collections/docs")
+    Qdrant.undo(record)
+    assert digest(server) == before
+    Qdrant.discard(record)
+    assert left(server) == []
 
 
 @contextlib.contextmanager

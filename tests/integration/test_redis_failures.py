@@ -315,6 +315,36 @@ def test_a_swap_that_was_killed_is_taken_back(at: str, server: Server, host: Hos
     assert leftovers(host) == []
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_what_a_server_took_that_was_started_again_in_a_swap_is_not_lost(
+    written: bool, server: Server, host: Host, point: MemoryPoint
+) -> None:
+    server.cli("SET", "newer", "1")
+    before = server.content()
+    found = source(host, server).stage(point, Target("live"))
+    record = found.data["record"]
+    killed(host, server, f"kill_at('_replace:before'); Redis.swap({record!r})")
+    server.stop()
+    server.start()
+    if not written:
+        Redis.undo(record)
+        assert server.content() == before
+    else:
+        server.cli("SET", "acknowledged", "1")
+        before = server.content()
+        # Also when it is tried again, as every hour.
+        for _ in range(2):
+            with pytest.raises(SourceError, match="what it holds is left"):
+                Redis.undo(record)
+            recover(host)
+            assert server.content() == before
+        assert "role:master" in server.cli("INFO", "replication")
+        assert (Path(record["directory"]) / "before.rdb").exists()
+    Redis.discard(record)
+    recover(host)
+    assert leftovers(host) == []
+
+
 @pytest.mark.parametrize("at", ["_save:before", "_await_copy:before", "_let_go:after"])
 def test_an_undo_that_was_killed_is_finished(at: str, server: Server, host: Host, point: MemoryPoint) -> None:
     server.cli("SET", "newer", "1")

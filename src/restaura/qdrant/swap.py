@@ -5,8 +5,9 @@ The server cannot rename a collection. Where the live name is an alias, it is po
 Otherwise what is live goes into a file first (a snapshot, loaded and compared before anything is deleted), and the live
 collection is made anew from the point's snapshot, which waits on the server beside the staged collection.
 
-`state.json` in the restore's directory says how far each collection is: `saved`, `replacing`, `replaced`; `undoing`,
-`undone`. Each is written before the act it names, as are the snapshots that the server was `asked` for.
+`state.json` in the restore's directory says how far each collection is: `saved`, `replacing` (what is live may be
+deleted by now), `loading`, `replaced`; `undoing`, `undone`. Each is written before the act it names, as are the
+snapshots that the server was `asked` for.
 `N.before.snapshot` is what was live, `N.after.snapshot` what was restored, after an undo.
 """
 
@@ -39,8 +40,10 @@ def swap(record: dict[str, Any]) -> None:
         if progress.state == "saved":
             progress.write("replacing")
         if progress.state == "replacing":
-            waiting = Snapshot(one["stage"], UPLOADED, one["bytes"], one["sha256"])
             server.drop(one["final"])
+            progress.write("loading")
+        if progress.state == "loading":
+            waiting = Snapshot(one["stage"], UPLOADED, one["bytes"], one["sha256"])
             with server.download(waiting) as stream:
                 server.recover(one["final"], stream, waiting.size, waiting.checksum)
             _compare(server, one["final"], _content(server, one["stage"]), directory)
@@ -53,7 +56,10 @@ def swap(record: dict[str, Any]) -> None:
 
 
 def undo(record: dict[str, Any]) -> None:
-    """Make live again what was live before; what was restored goes into files."""
+    """Make live again what was live before; what was restored goes into files.
+
+    SourceError when a collection is neither: then somebody wrote to it since, and it is left.
+    """
     server, directory = Server.from_json(record["server"]), Path(record["directory"])
     if not directory.exists():
         return
@@ -61,7 +67,9 @@ def undo(record: dict[str, Any]) -> None:
         progress = Progress(directory, number)
         if progress.state == "replaced":
             progress.write("undoing", after=_save(server, one["final"], progress, "after"))
-        if progress.state in ("replacing", "undoing"):
+        if progress.state == "replacing":
+            _refuse_written(server, one["final"], progress)
+        if progress.state in ("replacing", "loading", "undoing"):
             _put_back(server, one["final"], progress)
             progress.write("undone")
     server.change_aliases(record["aliases_before"])
@@ -92,7 +100,7 @@ def take_back(data: dict[str, Any]) -> None:
         if name not in leading:
             server.drop(name)
     progress = [Progress(directory, number) for number in range(len(data["collections"]))]
-    if not any(one.asked or one.state in ("replacing", "replaced", "undoing") for one in progress):
+    if not any(one.asked or one.state in ("replacing", "loading", "replaced", "undoing") for one in progress):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -173,6 +181,20 @@ def _save(server: Server, name: str, progress: Progress, side: str) -> dict[str,
             fix="stop what writes to it and try again; nothing was changed",
         )
     return {**saved, **held}
+
+
+def _refuse_written(server: Server, name: str, progress: Progress) -> None:
+    """Raise SourceError when a collection that was not deleted yet, or was made anew, is not what was kept of it."""
+    before = progress.told["before"]
+    if name not in server.all_collections():
+        return
+    if any(before.get(key) != value for key, value in _content(server, name).items()):
+        raise SourceError(
+            f"collection {name!r} was written to since the restore was cut off, and is left as it is",
+            where=server.where,
+            fix=f"what was live before is {progress.file('before')}. To have that back, delete the collection, then: "
+            "restaura recover",
+        )
 
 
 def _put_back(server: Server, name: str, progress: Progress) -> None:

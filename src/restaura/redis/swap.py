@@ -20,11 +20,11 @@ from restaura.errors import RefusedError, SourceError
 from restaura.paths import sync_dir, write_atomic
 from restaura.redis import scratch as scratches
 from restaura.redis import server as servers
-from restaura.redis.capture import check_whole
+from restaura.redis.capture import check_whole, content
 from restaura.redis.scratch import RDB, Needs, Scratch
 from restaura.redis.server import Server, session
 
-BEFORE, AFTER, STATE = "before.rdb", "after.rdb", "state.json"
+BEFORE, AFTER, FOUND, STATE = "before.rdb", "after.rdb", "found.rdb", "state.json"
 USERS_BEFORE = "users.before"
 SAVE_SECONDS = 3600
 SYNC_SECONDS = 3600
@@ -52,10 +52,15 @@ def swap(record: Mapping[str, Any]) -> None:
 
 
 def undo(record: Mapping[str, Any]) -> None:
-    """Make the live server hold what it held before. Idempotent, also over a swap that was cut off anywhere."""
+    """Make the live server hold what it held before. Idempotent, also over a swap that was cut off anywhere.
+
+    SourceError when it was written to since that: then what it holds is left.
+    """
     folder, phase = Path(record["directory"]), _phase(record)
     if phase in ("", "undone"):
         return
+    if phase == "left":
+        raise _left(record)
     if phase == "holding":
         # Nothing was replaced yet.
         _let_go(record)
@@ -64,8 +69,9 @@ def undo(record: Mapping[str, Any]) -> None:
             _hold(record, "undo holding")
             _save(record, folder / AFTER)
             _note(record, "undo replacing")
-        elif phase == "replacing":
-            _hold(record, "replacing")
+        else:
+            _hold(record, phase)
+            _refuse_written(record, (folder / BEFORE, folder / (RDB if phase == "replacing" else AFTER)))
         _replace(record, folder / BEFORE, Needs(**{**record["needs"], "memory": 0}))
         _let_go(record)
         _apply_users(record, json.loads((folder / USERS_BEFORE).read_text()), gone=record["users"])
@@ -102,18 +108,23 @@ def _phase(record: Mapping[str, Any]) -> str:
     return ""
 
 
+def _state(record: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(record["directory"]) / STATE).read_text())
+    return found
+
+
 def _settings(record: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = json.loads((Path(record["directory"]) / STATE).read_text())["settings"]
+    found: dict[str, str] = _state(record)["settings"]
     return found
 
 
 def _note(record: Mapping[str, Any], phase: str) -> None:
-    _write_state(record, phase, _settings(record))
+    _write_state(record, {**_state(record), "phase": phase})
 
 
-def _write_state(record: Mapping[str, Any], phase: str, settings: dict[str, str]) -> None:
+def _write_state(record: Mapping[str, Any], state: dict[str, Any]) -> None:
     """Record durably how far it came; the settings may hold a password, so that root alone reads them."""
-    write_atomic(Path(record["directory"]) / STATE, json.dumps({"phase": phase, "settings": settings}).encode())
+    write_atomic(Path(record["directory"]) / STATE, json.dumps(state).encode())
 
 
 def _hold(record: Mapping[str, Any], phase: str) -> None:
@@ -133,7 +144,9 @@ def _hold(record: Mapping[str, Any], phase: str) -> None:
             if phase == "holding":
                 users = servers.lines_of(client.execute_command("ACL", "LIST"))
                 write_atomic(folder / USERS_BEFORE, json.dumps(users).encode())
-            _write_state(record, phase, {name: there[name] for name in _OURS if name in there})
+            settings = {name: there[name] for name in _OURS if name in there}
+            run_id = client.info("server")["run_id"]
+            _write_state(record, {"phase": phase, "settings": settings, "run_id": run_id})
         for name, value in _HOLDING.items():
             client.config_set(name, value)
         if servers.files_of(live, client.info("server")) is None:
@@ -144,6 +157,46 @@ def _hold(record: Mapping[str, Any], phase: str) -> None:
         if record["terminate"]:
             for kind in ("normal", "pubsub"):
                 client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+def _refuse_written(record: Mapping[str, Any], known: Sequence[Path]) -> None:
+    """Raise SourceError, and let it go, when the held server holds none of the `known` RDB files.
+
+    One that was started again takes writes: it does not know that it was a replica.
+    """
+    with session(Server.from_json(record["server"])) as client:
+        if client.info("server")["run_id"] == _state(record).get("run_id"):
+            return
+    found = Path(record["directory"]) / FOUND
+    try:
+        _save(record, found)
+        if _content(record, found) not in [_content(record, one) for one in known]:
+            _note(record, "left")
+            raise _left(record)
+    except BaseException:
+        _let_go(record)
+        raise
+    finally:
+        found.unlink(missing_ok=True)
+
+
+def _content(record: Mapping[str, Any], rdb: Path) -> dict[str, str]:
+    """Return the fingerprint of an RDB file, by a second server that loads it."""
+    _clear(record)
+    second = Scratch(Server.from_json(record["server"]), Path(record["scratch"]))
+    try:
+        second.start(rdb, Needs(**{**record["needs"], "memory": 0}))
+        return content(second, [], b"").parts
+    finally:
+        second.stop()
+
+
+def _left(record: Mapping[str, Any]) -> SourceError:
+    return SourceError(
+        "was started again and written to since the restore was cut off: what it holds is left",
+        where=Server.from_json(record["server"]).where,
+        fix=f"what was live before is in {Path(record['directory']) / BEFORE}; docs/sources/redis.md, By hand",
+    )
 
 
 def _let_go(record: Mapping[str, Any]) -> None:

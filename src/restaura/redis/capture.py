@@ -150,7 +150,7 @@ class FrozenServer:
         elif self._transfer is not None:
             servers.end_transfer(self.server, self._transfer, self.save_seconds)
         check_whole(rdb, self.server.where)
-        kept = [Stream(RDB, partial(_opened, rdb))]
+        kept = [Stream(RDB, partial(_opened, rdb), expected_bytes=rdb.stat().st_size)]
         if self._files is not None:
             kept += self._append_only(self._files)
             kept += self._configuration(self._files)

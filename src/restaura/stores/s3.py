@@ -273,25 +273,27 @@ class _S3Writer:
         self._address = blobs.address(key)
         self._upload: dict[str, str] = {}
         self._parts: list[dict[str, Any]] = []
-        self._held = bytearray()
+        # Of its bytes no copy is made, neither here nor in botocore.
+        self._held = io.BytesIO()
         self._size = 0
 
     def write(self, data: bytes) -> None:
         """Hold bytes, and send a part when it is full."""
-        self._held += data
         self._size += len(data)
-        while len(self._held) >= (size := part_bytes(len(self._parts) + 1, self._expected)):
-            part = bytes(memoryview(self._held)[:size])
-            del self._held[:size]
-            self._send(part)
+        view = memoryview(data)
+        while (room := part_bytes(len(self._parts) + 1, self._expected) - self._held.tell()) <= len(view):
+            self._held.write(view[:room])
+            view = view[room:]
+            self._send()
+        self._held.write(view)
 
     def commit(self) -> None:
         """Send what is left and make the object visible."""
         if not self._upload:
-            self._blobs.put(self._key, bytes(self._held))
+            self._blobs.put(self._key, self._held.getvalue())
             return
-        if self._held:
-            self._send(bytes(self._held))
+        if self._held.tell():
+            self._send()
         with self._blobs.talk() as client:
             parts = {"Parts": self._parts}
             answer = _unless_gone(
@@ -303,12 +305,13 @@ class _S3Writer:
 
     def abort(self) -> None:
         """Abort the upload; where the server does not answer, the journal still names it."""
-        self._held.clear()
+        self._held = io.BytesIO()
         if self._upload:
             with contextlib.suppress(StoreError), self._blobs.talk() as client:
                 _unless_gone(client.abort_multipart_upload, **self._address, **self._upload)
 
-    def _send(self, part: bytes) -> None:
+    def _send(self) -> None:
+        part, self._held = self._held.getvalue(), io.BytesIO()
         if not self._upload:
             self._begun(self._key)
             with self._blobs.talk() as client:

@@ -378,13 +378,15 @@ def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
     lines = [f"mkdir -p {hand} && cd {hand}"]
     if store.location.startswith("s3:"):
         _, bucket, prefix = _address(store)
-        folder = "/".join(filter(None, [prefix, *below])) + "/"
+        folder = "".join(f"{one}/" for one in [prefix, *below] if one)
         lines += _python(
             config,
             store,
             f"pages = s3.get_paginator('list_objects_v2').paginate(Bucket={_text(bucket)}, Prefix={_text(folder)})",
             "there = [one['Key'] for page in pages for one in page.get('Contents', [])]",
-            "newest = max(one for one in there if one.endswith('/manifest.json'))[:-len('manifest.json')]",
+            # Files of an expanded tree may be called manifest.json too.
+            f"heads = [one for one in there if one[{len(folder)}:].count('/') == 1 and one.endswith('/manifest.json')]",
+            "newest = max(heads)[:-len('manifest.json')]",
             "print(newest)",
             "for one in there:",
             "    if one.startswith(newest):",

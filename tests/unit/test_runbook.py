@@ -5,8 +5,10 @@ import ast
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -114,6 +116,34 @@ def test_a_bucket_of_a_hostile_name_is_read_by_its_name() -> None:
         if isinstance(one, ast.Call) and ast.unparse(one.func) == "s3.download_file"
     )
     assert [ast.literal_eval(one) for one in call.args] == [BUCKET, f"{PREFIX}/restaura.pyz", "/usr/local/bin/restaura"]
+
+
+@pytest.mark.parametrize(("location", "segments", "folder"), [("", False, ""), ("/a", True, "a/web1/nightly/")])
+def test_the_newest_point_of_a_bucket_is_found_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, segments: bool, folder: str
+) -> None:
+    store = {"name": "bucket", "type": "dated", "location": f"s3:https://s3.example.org/bucket{location}"}
+    segment = {"host_segment": segments, "plan_segment": segments}
+    text = render(load.parse({**DECLARATION, "stores": [{**store, **segment}]}, "test"), PATHS)
+    (script,) = (one for one in re.findall(r"<< 'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL) if "newest" in one)
+    (tmp_path / "web1.kit").write_text('{"keys": {}}')
+    points = ("2025-09-21", "2025-09-22", "2025-09-22T141500")
+    names = ("manifest.json", "shop/tree.tar", "stack/prompts/manifest.json", "zoo/manifest.json")
+    keys = [f"{folder}{point}/{name}" for point in points for name in names] + [
+        "other/host/plan/2026-01-01/manifest.json"
+    ]
+    client = mock.Mock()
+    client.get_paginator().paginate = lambda **asked: [
+        {"Contents": [{"Key": one} for one in keys if one.startswith(asked["Prefix"])]}
+    ]
+    monkeypatch.setitem(sys.modules, "boto3", mock.Mock(client=lambda *_, **__: client))
+    monkeypatch.setitem(sys.modules, "botocore", mock.Mock())
+    monkeypatch.setitem(sys.modules, "botocore.config", mock.Mock())
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "web1.kit").open() as kit:
+        exec(script, {"open": lambda _: kit})
+    given = [one.args for one in client.download_file.call_args_list]
+    assert given == [("bucket", f"{folder}2025-09-22T141500/{name}", name) for name in names]
 
 
 def test_no_secret_is_in_it() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from restaura import exchange
 from restaura.config import load
 from restaura.config.schema import Component
 from restaura.errors import DamagedError, MismatchError, RestauraError, StoreError
@@ -102,6 +103,7 @@ def stage(
     Raises the last store's error when none does. An error that is not a store's ends it at once.
     """
     problem: RestauraError | None = None
+    before = _in_directory(target)
     for store, point in candidates:
         try:
             reader = StoreReader(store, point, component)
@@ -109,4 +111,12 @@ def stage(
         except (StoreError, MismatchError) as error:
             host.log.event("store failed", "error", store=store.name, component=component, error=str(error))
             problem = error
+            # What one store gave of it is in the way of the next, and no restore.
+            for one in _in_directory(target) - before:
+                exchange.remove(one)
     raise problem or StoreError("no store holds the point", where=f"component {component}")
+
+
+def _in_directory(target: Target) -> set[Path]:
+    """Return what is in the directory that is restored to."""
+    return set(Path(target.value).iterdir()) if target.kind == "dir" and Path(target.value).is_dir() else set()

@@ -23,7 +23,7 @@ from restaura.stores.dated import DatedStore
 from tests.integration.test_dated import AT, MIB, Place, content, made, s3_place
 from tests.store_hosts import make_host, make_manifest, take_point, write_stream
 
-DEAD_SECONDS = 20
+DEAD_SECONDS = 90
 
 
 class Proxy:

@@ -404,7 +404,7 @@ def test_what_the_server_does_wrong_fails_the_component(
 
 
 def test_a_server_that_dies_in_the_freeze_is_cleaned_later(server: QdrantServer, tmp_path: Path) -> None:
-    host = system(tmp_path, server, timeout=2)
+    host = system(tmp_path, server, timeout=15)
     server.faults(die_in_snapshot=True)
     assert "does not answer" in json.dumps(host.run("run", "daily", expect=1))
     assert "readyz" in json.dumps(host.run("run", "daily", expect=1)), "it is down"

@@ -25,6 +25,7 @@ from restaura.runners.host import HostRunner, as_uid, free_uid
 RDB = "dump.rdb"
 START_SECONDS = 30
 LOAD_SECONDS = 3600
+REMOVE_SECONDS = 30
 _INSIDE = "/restaura"
 _SERVE = " || ".join(f"command -v {one}" for one in PROGRAMS)
 
@@ -251,7 +252,10 @@ def new_directory(parent: Path) -> Path:
 
 
 def remove(live: Server, directory: Path) -> None:
-    """Remove a throw-away server and its directory. Idempotent. On the host it died with who started it."""
+    """Remove a throw-away server and its directory. Idempotent.
+
+    On the host it dies with who started it; what it forked to write for others ends a little later.
+    """
     if live.container:
         with contextlib.closing(docker_api()) as api:
             from docker.errors import DockerException, NotFound
@@ -263,8 +267,14 @@ def remove(live: Server, directory: Path) -> None:
             except DockerException as error:
                 fix = f"docker rm -f {container_of(directory)}"
                 raise SourceError(f"cannot be removed: {error}", where=container_of(directory), fix=fix) from error
-    shutil.rmtree(directory, ignore_errors=True)
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            break
+        if time.monotonic() > deadline:
+            what = "a throw-away server could not be removed"
+            raise SourceError(what, where=str(directory), fix=f"rm -rf {directory}")
+        time.sleep(0.05)
     with contextlib.suppress(OSError):
         directory.parent.rmdir()
-    if directory.exists():
-        raise SourceError("a throw-away server could not be removed", where=str(directory), fix=f"rm -rf {directory}")

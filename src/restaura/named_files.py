@@ -325,8 +325,12 @@ class NamedFiles(Files):
         if folder.problems:
             raise SourceError(str(folder.problems[0]), fix=folder.problems[0].fix)
         groups: dict[str, set[str]] = {}
-        for entry in index.entries:
-            if entry.type == "file" and (name := self.group(f"/{entry.path}")) != TREE:
+        files = [one for one in index.entries if one.type == "file"]
+        # Another name of a secret file is as secret.
+        inodes = {one.hard_link or one.path for one in files if self.group(f"/{one.path}") == SECRETS}
+        for entry in files:
+            linked = (entry.hard_link or entry.path) in inodes
+            if (name := SECRETS if linked else self.group(f"/{entry.path}")) != TREE:
                 groups.setdefault(name, set()).add(entry.path)
         apart = set().union(*groups.values())
         rest = [one for one in index.entries if one.path not in apart]

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 MOST_NODES = 200_000
+ALIASES = "aliases of aliases stand for more values than anybody writes"
 # PyYAML's constructors raise the latter ones on values that do not fit their tags (`!!bool maybe`).
 NOT_READ = (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError)
 
@@ -20,7 +21,7 @@ def complaint(error: Exception) -> tuple[str, int | None]:
     Without what it quotes of the file: that may be a secret.
     """
     mark = getattr(error, "problem_mark", None)
-    said = getattr(error, "problem", None) or type(error).__name__
+    said = getattr(error, "problem", None) or (ALIASES if str(error) == ALIASES else type(error).__name__)
     # Single characters and names of tokens ('<block end>') stay.
     said = re.sub(r"""(["'])(<[^"']*|.?)\1|(["']).*?\3""", lambda one: one[0] if one[1] else "…", said)
     return said, mark.line + 1 if mark else None
@@ -34,7 +35,7 @@ def load(text: str) -> Any:
     loader = _Tolerant(text)
     node = loader.get_single_node()
     if node is not None and _weight(node, {}) > MOST_NODES:
-        raise ValueError("aliases of aliases")
+        raise ValueError(ALIASES)
     return loader.construct_document(node) if node is not None else None
 
 
@@ -57,7 +58,7 @@ def documents(text: str) -> list[Document]:
         if (node := loader.get_node()) is None:
             continue
         if _weight(node, {}) > MOST_NODES:
-            raise ValueError("aliases of aliases")
+            raise ValueError(ALIASES)
         lines: dict[tuple[Any, ...], int] = {}
         twice: list[tuple[Any, ...]] = []
         for keys, at in _placed(node, ()):

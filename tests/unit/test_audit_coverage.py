@@ -118,7 +118,7 @@ def test_what_is_left_is_told_with_what_to_add(tmp_path: Path) -> None:
     assert told[0][0].startswith("redis /var/lib/redis (not running, ")
     assert told[0][1].startswith("declare it in backup_redis_components")
     assert "no source takes a running mysql" in coverage.told(replace(REDIS, kind="mysql"))[1]
-    assert told[1][1].endswith("- {name: srv-it-s-new, paths: ['/srv/it''s \"new\"']}")
+    assert told[1][1].endswith("- {name: srv-it-s-new, paths: ['/srv/it''s \"new\"'], secret: true}")
 
 
 def test_stores_are_copies_and_hold_no_data_of_their_own(tmp_path: Path) -> None:

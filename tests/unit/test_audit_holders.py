@@ -405,7 +405,7 @@ def test_sqlite_files_and_application_trees(host: MadeUpHost) -> None:
     assert not holders["sqlite:/var/lib/tracker/tracker.db"].running
     assert holders["tree:/srv/app"].running
     assert ("unit", "app.service") in evidence(holders["tree:/srv/app"])
-    assert holders["tree:/uploads"].component == {"name": "uploads", "paths": ["/uploads"]}
+    assert holders["tree:/uploads"].component == {"name": "uploads", "paths": ["/uploads"], "secret": True}
 
 
 def test_directories_that_containers_mount(host: MadeUpHost) -> None:

@@ -368,12 +368,14 @@ def test_each_file_is_in_one_artifact_and_secrets_in_a_secret_one(host: Host, to
 
 def test_a_secret_among_weights_is_with_the_secrets(host: Host, top: Path) -> None:
     (top / "gpt/weights/.env").write_text("HF_TOKEN=hf_secret\n")
+    (top / "gpt/weights/another-name.bin").hardlink_to(top / "gpt/weights/.env")
     source = llm(host, top)
     source.prepare("content")
     with source.freeze("content") as frozen:
         found = {one.name: one for one in frozen.artifacts() if isinstance(one, Tree)}
     where = {one.path: name for name, tree in found.items() for one in tree.index.entries if one.type == "file"}
     assert where[f"{top}/gpt/weights/.env"[1:]] == "secrets"
+    assert where[f"{top}/gpt/weights/another-name.bin"[1:]] == "secrets"
     assert set(where.values()) == {"tree", "weights", "secrets"}
 
 

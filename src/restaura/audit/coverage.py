@@ -87,6 +87,8 @@ def _flow(component: dict[str, object]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     text = str(value)
     return text if text == shlex.quote(text) else "'" + text.replace("'", "''") + "'"
 

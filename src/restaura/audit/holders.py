@@ -588,7 +588,9 @@ class Finder:
         """Say that the files source can protect it."""
         draft.source = "files"
         if name := component_name(path):
-            draft.component = {"name": name, "paths": [path]}
+            # An application's directory has keys in it as often as not (`.env`): no store is to keep them in the clear.
+            secret = {"secret": True} if draft.kind == "tree" else {}
+            draft.component = {"name": name, "paths": [path], **secret}
 
     def _measure(self) -> None:
         walker = Walker(self.machine, SIZE_SECONDS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The copies that restores keep: undone in the right order, discarded whole, and named when their record is damaged."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,23 @@ def test_a_killed_undo_is_finished_by_its_watcher(system: System, tree: Path) ->
     system.settled()
     assert (tree / "mark").read_text() == "original"
     assert system.run("undo")["restores"][0]["live"] == "before"
+
+
+def test_what_was_written_to_restored_data_after_a_power_cut_is_kept(system: System, tree: Path) -> None:
+    (tree / "mark").write_text("original")
+    system.killed("restore", "--component", "app", "--yes", at="swapped", who="run, watcher")
+    (tree / "mark").write_text("written before anybody recovered")
+    for path in (system.root / "var/lib/restaura/journal").glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "at": "2026-01-01T00:00:00+00:00"}))
+    system.run("recover")
+    assert (tree / "mark").read_text() == "original"
+    assert system.run("recover")["changed"] is False
+    (kept,) = system.run("undo")["restores"]
+    assert kept["live"] == "before"
+    marks = {one.read_text() for one in tree.parent.rglob("mark")}
+    assert marks == {"original", "written before anybody recovered"}
+    system.run("undo", kept["id"], "--discard")
+    assert [one.name for one in tree.parent.iterdir()] == [tree.name]
 
 
 def test_a_damaged_record_of_a_kept_copy_is_told_and_hides_no_other(system: System, tree: Path) -> None:

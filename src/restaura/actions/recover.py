@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from restaura.sources import registry
 from restaura.stores import open_store
 
 RESUME_SECONDS = 600
+UNWATCHED_SECONDS = 60  # a watcher recovers at once: what is older was left by a power cut
 
 
 def recover(host: Host, options: argparse.Namespace) -> Answer:
@@ -106,10 +108,7 @@ def _take_back(host: Host, debt: Debt) -> None:
     elif owner == "store":
         open_store(host.config.store(name), host).sweep(debt.data)
     elif owner == "swap":
-        source = registry()[name].source
-        source.undo(debt.data["record"])
-        source.discard(debt.data["record"])
-        (host.paths.kept / f"{debt.data['kept']}.json").unlink(missing_ok=True)
+        _swap_back(host, name, debt)
     elif owner == "undo":
         registry()[name].source.undo(debt.data["record"])
         path = host.paths.kept / debt.data["kept"]
@@ -121,6 +120,24 @@ def _take_back(host: Host, debt: Debt) -> None:
         registry()[name].source.take_back(debt.act, debt.data)
     else:
         raise RestauraError(f"nobody knows how to take back {debt.owner}", where=f"journal {debt.id}")
+
+
+def _swap_back(host: Host, kind: str, debt: Debt) -> None:
+    """Make the data from before a restore live again, and remove what was restored, unless it was live for long.
+
+    After a power cut nobody watched, and what started since may have written to what it found live: then it is kept.
+    """
+    source, record = registry()[kind].source, debt.data["record"]
+    path = host.paths.kept / f"{debt.data['kept']}.json"
+    source.undo(record)
+    if path.exists() and (datetime.now(UTC) - datetime.fromisoformat(debt.at)).total_seconds() > UNWATCHED_SECONDS:
+        write_atomic(path, json.dumps({**json.loads(path.read_text()), "live": "before"}).encode())
+        # What was staged is the side that is kept.
+        host.journal.settle(debt.data.get("stage", ""))
+        host.log.event("restored side kept", "warning", component=debt.data["kept"], fix="restaura undo")
+        return
+    source.discard(record)
+    path.unlink(missing_ok=True)
 
 
 def _row(debt: Debt) -> dict[str, Any]:

@@ -437,7 +437,9 @@ def _swap_all(host: Host, restore_id: str, ready: Sequence[Ready]) -> set[str]:
             if not record:
                 continue
             name = f"{restore_id}-{one.choice.options.name}"
-            debt = host.journal.write(f"swap:{one.choice.kind}", "swap", {"record": record, "kept": name})
+            staged = str(one.built.staged.data.get("debt") or "")
+            data = {"record": record, "kept": name, "stage": staged}
+            debt = host.journal.write(f"swap:{one.choice.kind}", "swap", data)
             done.append((one, debt, record))
             _keep(host, name, one.choice, restore_id, record)
             host.log.event("phase", phase="swap")

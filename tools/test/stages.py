@@ -21,9 +21,8 @@ from tools.test.results import Result, read_junit
 
 LOGS = ROOT / ".cache/test"
 BIN = ROOT / ".venv/bin"
-# Both cores: playbooks and scenarios mostly wait for their own host, and integration tests more so.
+# Both cores: integration tests and scenarios mostly wait for their own host.
 LANES = 2
-INTEGRATION_LANES = 3
 NEWEST = "debian13-stack"  # of the hosts that integration tests run in
 STAGE_SECONDS = 2400
 LINTERS: tuple[tuple[str, ...], ...] = (
@@ -84,7 +83,7 @@ def integration(choice: Choice) -> list[Result]:
     longest = sorted(files, key=lambda path: -known.get(path.stem, float((ROOT / path).stat().st_size)))
     older = [path for path in files if "mark.debian12" in (ROOT / path).read_text(encoding="utf-8")]
     newest = _Work(longest)
-    lanes = [_Lane(f"integration-{n + 1}", NEWEST, newest) for n in range(min(INTEGRATION_LANES, len(files)))]
+    lanes = [_Lane(f"integration-{n + 1}", NEWEST, newest) for n in range(min(LANES, len(files)))]
     lanes += [_Lane("integration-12", "debian12", _Work(older), marker="debian12")] if older else []
     # All at once: they wait for servers and disks more than they compute.
     with ThreadPoolExecutor(len(lanes)) as pool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from restaura.errors import SourceError
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -136,3 +138,13 @@ def sync_dir(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_secret(path: Path | str, where: str, what: str = "password") -> str:
+    """Return what a file of `keys/` holds, as it was given; SourceError when it cannot be read."""
+    try:
+        return Path(path).read_text().rstrip("\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        fix = "ansible-playbook setup_backup.yml"
+        raise SourceError(f"the {what} file cannot be read: {why}", where=where, fix=fix) from error

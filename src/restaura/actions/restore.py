@@ -231,9 +231,10 @@ def _shown(choices: Sequence[Choice], target: Target, aside: Path | None) -> Ans
         if target.kind == "live" and (paths := protected(one.options, target.paths)):
             text += f"\n{one.options.name}: {_never_live(paths, aside)}"
     what = ", ".join(map(printable, target.paths)) or "all of it"
-    text += "".join(f"\n{one}" for one in mixed(choices))
+    notes = mixed(choices)
+    text += "".join(f"\n{one}" for one in notes)
     text += f"\n{what} would be restored to {where}; nothing was changed. Do it with --yes"
-    return Answer(data, text)
+    return Answer({**data, "notes": notes}, text)
 
 
 def mixed(choices: Sequence[Choice]) -> list[str]:
@@ -572,16 +573,20 @@ def _refuse_undo(chosen: Sequence[tuple[Path, dict[str, Any]]], records: Sequenc
             raise RefusedError(f"a newer restore of {one['component']} is live", where=where, fix=fix)
 
 
+def other_side(kept: dict[str, Any]) -> str:
+    """Say which side of a restore is kept: the one that is not live."""
+    return "the data from before the restore" if kept["live"] == "restored" else "the restored data"
+
+
 def _undo_one(host: Host, path: Path, kept: dict[str, Any], discard: bool, check: bool) -> str:
     source = registry()[kept["kind"]].source
     if discard:
-        other = "the data from before the restore" if kept["live"] == "restored" else "the restored data"
         if not check:
             write_atomic(path, json.dumps({**kept, "discarding": True}).encode())
             host.log.event("phase", phase="discard")
             source.discard(kept["record"])
             path.unlink()
-        return f"{kept['component']}: {other} {'would be' if check else 'was'} deleted"
+        return f"{kept['component']}: {other_side(kept)} {'would be' if check else 'was'} deleted"
     if kept["live"] != "restored":
         return ""
     if not check:

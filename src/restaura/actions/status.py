@@ -7,7 +7,7 @@ from typing import Any
 
 from restaura import catalogue, schedule
 from restaura.actions import keys as keys_action
-from restaura.actions.restore import damaged_records, kept_records
+from restaura.actions.restore import damaged_records, kept_records, other_side
 from restaura.audit.coverage import told, unprotected
 from restaura.catalogue import Newest
 from restaura.config.schema import Config
@@ -38,7 +38,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
     text += ["", *(f"UNSAFE   {what}\n         fix: {fix}" for what, fix in unsafe)] if unsafe else []
     text += ["", *(f"FOUND    not protected: {what}\n         fix: {fix}" for _, what, fix in left)] if left else []
     kept = [
-        f"kept copy of {one['component']} from before restore {one['id']}: restaura undo {one['id']} --discard"
+        f"kept copy of {one['component']}: {other_side(one)} {one['id']}: restaura undo {one['id']} --discard"
         for _, one in kept_records(host)
     ]
     data: dict[str, Any] = {

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from restaura.errors import SourceError
-from restaura.paths import private_dir, write_atomic
+from restaura.paths import private_dir, read_secret, write_atomic
 from restaura.point import safe_name
 from restaura.web import AnswerError, Service
 
@@ -53,14 +53,11 @@ def login(url: str, token: Path | None, user: str, password: Path | None, ca_fil
     headers = {"X-Disable-Provenance": "true", "Accept": "application/json"}
     if org:
         headers["X-Grafana-Org-Id"] = str(org)
-    try:
-        if token:
-            headers["Authorization"] = f"Bearer {token.read_text().strip()}"
-        elif password:
-            pair = f"{user}:{password.read_text().strip()}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}", where=str(error.filename)) from error
+    if token:
+        headers["Authorization"] = f"Bearer {read_secret(token, str(token), 'token').strip()}"
+    elif password:
+        pair = f"{user}:{read_secret(password, str(password))}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     return Service(url, headers, ca_file, patience=PATIENCE, fix=f"see whether it answers: curl {url}/api/health")
 
 

@@ -4,10 +4,10 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from restaura.errors import SourceError
+from restaura.paths import read_secret
 from restaura.runners.container import address_of
 
 APPLICATION = "restaura"
@@ -56,14 +56,7 @@ class Server:
 
     def password(self) -> str | None:
         """Return the password, or None when none was given; SourceError when its file cannot be read."""
-        if not self.passfile:
-            return None
-        try:
-            return Path(self.passfile).read_text().rstrip("\n")
-        except OSError as error:
-            what = f"the password file cannot be read: {error.strerror}"
-            where = f"component {self.component}"
-            raise SourceError(what, where=where, fix="ansible-playbook setup_backup.yml") from error
+        return read_secret(self.passfile, f"component {self.component}") if self.passfile else None
 
     def address(self) -> str:
         """Return the name or address that this host reaches the server at; RestauraError for a dead container."""

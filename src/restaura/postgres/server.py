@@ -12,6 +12,7 @@ from typing import Any
 
 from restaura import process
 from restaura.errors import RestauraError, SourceError
+from restaura.paths import read_secret
 from restaura.runners import Runner, Running, run
 from restaura.runners.container import ContainerRunner
 from restaura.runners.host import HostRunner
@@ -90,14 +91,7 @@ class Server:
         return env
 
     def _password(self) -> dict[str, str]:
-        try:
-            password = Path(self.passfile).read_text().rstrip("\n")
-        except OSError as error:
-            raise SourceError(
-                f"the password file cannot be read: {error.strerror}",
-                where=f"component {self.component}",
-                fix="ansible-playbook setup_backup.yml",
-            ) from error
+        password = read_secret(self.passfile, f"component {self.component}")
         return {"PGPASSWORD": password} if self.container else {"PGPASSFILE": _passfile(password)}
 
     def program(self, name: str, major: int = 0) -> str:

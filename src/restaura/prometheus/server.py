@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from restaura import process
 from restaura.errors import RestauraError, SourceError
 from restaura.host import Host
+from restaura.paths import read_secret
 from restaura.prometheus.settings import PrometheusComponent
 from restaura.runners.container import address_of, docker_api
 from restaura.web import Service
@@ -148,12 +149,13 @@ class Server:
         """The server's HTTP API; SourceError when nothing says where it is."""
         options = self.options
         headers = {}
+        where = f"component {options.name}"
         secrets = {name: self.host.secret("components", options.name, name) for name in ("password", "token")}
         if options.username and secrets["password"]:
-            given = f"{options.username}:{secrets['password'].read_text().strip()}"
+            given = f"{options.username}:{read_secret(secrets['password'], where)}"
             headers["Authorization"] = "Basic " + base64.b64encode(given.encode()).decode()
         elif secrets["token"]:
-            headers["Authorization"] = "Bearer " + secrets["token"].read_text().strip()
+            headers["Authorization"] = "Bearer " + read_secret(secrets["token"], where, "token").strip()
         url = options.url or self._url()
         return Service(url, headers, options.ca_file, patience=PATIENCE, fix=self.start_command)
 

@@ -14,11 +14,11 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
 from restaura.errors import DamagedError, RestauraError, SourceError
+from restaura.paths import read_secret
 from restaura.runners.container import address_of
 from restaura.web import AnswerError, Service
 
@@ -77,8 +77,8 @@ class Server:
 
     @property
     def key(self) -> str:
-        """The API key, or an empty text."""
-        return Path(self.key_file).read_text().strip() if self.key_file else ""
+        """The API key, or an empty text; SourceError when its file cannot be read."""
+        return read_secret(self.key_file, self.where, "API key").strip() if self.key_file else ""
 
     def service(self) -> Service:
         """Return the HTTP service."""

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from restaura.errors import RestauraError, SourceError
 from restaura.journal import Journal
+from restaura.paths import read_secret
 from restaura.runners import Runner, Running, reading
 from restaura.runners.container import ContainerRunner, address_of
 from restaura.runners.host import HostRunner
@@ -78,13 +79,7 @@ class Server:
 
     def password(self) -> str | None:
         """Return the password, or None where none was given."""
-        if not self.passfile:
-            return None
-        try:
-            return Path(self.passfile).read_text().rstrip("\n")
-        except OSError as error:
-            what = f"the password file cannot be read: {error.strerror}"
-            raise SourceError(what, where=self.where, fix="ansible-playbook setup_backup.yml") from error
+        return read_secret(self.passfile, self.where) if self.passfile else None
 
     def command_line(self) -> tuple[list[str], dict[str, str]]:
         """Return redis-cli's words and environment that reach the server; the password is in the latter."""

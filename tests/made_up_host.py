@@ -21,6 +21,7 @@ class MadeUpHost:
     volumes: list[dict[str, Any]] = field(default_factory=list)
     inspected: dict[str, Any] = field(default_factory=dict)
     _listener: socket.socket | None = None
+    _server: threading.Thread | None = None
 
     def at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -127,7 +128,8 @@ class MadeUpHost:
         self._listener.bind(str(self.at("/run/docker.sock")))
         self._listener.listen(64)
         if answers:
-            threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+            self._server = threading.Thread(target=self._serve, args=(self._listener,), daemon=True)
+            self._server.start()
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
@@ -146,4 +148,8 @@ class MadeUpHost:
     def close(self) -> None:
         """Stop the daemon."""
         if self._listener:
+            # A thread left in accept() would go on with the descriptor's number: another test's listener.
+            if self._server:
+                self._listener.shutdown(socket.SHUT_RDWR)
+                self._server.join()
             self._listener.close()

@@ -402,7 +402,7 @@ class Take:
                     yield back
 
             try:
-                fan_out(part.name, Stream(stream.name, opened, stream.secret), [sink], lambda _: None)
+                fan_out(part.name, Stream(stream.name, opened, stream.secret, stored.bytes), [sink], lambda _: None)
             except RestauraError as error:
                 problem = str(error)
                 continue

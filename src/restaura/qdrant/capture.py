@@ -141,11 +141,13 @@ class FrozenCollections:
         for number, one in enumerate(self.collections):
             # Of the data's size the export tells more: a snapshot holds logs, and files that are allocated ahead.
             opened = partial(self._server.download, one.snapshot)
-            yield Stream(one.folder + SNAPSHOT, opened, varies=self._export)
+            yield Stream(one.folder + SNAPSHOT, opened, expected_bytes=one.snapshot.size or None, varies=self._export)
             if self._export or self._depth == "content":
                 with self._copy(one, number) as copy:
                     if self._export:
-                        yield Stream(one.folder + EXPORT, partial(self._exported, one, copy))
+                        # A float32 in JSON is about five times as long.
+                        size = 5 * one.snapshot.size or None
+                        yield Stream(one.folder + EXPORT, partial(self._exported, one, copy), expected_bytes=size)
                     else:
                         one.points = fingerprint.summed(self._server.points(copy))
                 self._check(one)

@@ -457,8 +457,9 @@ class DatedWriter:
             raise
 
     def tree_entries(self, stored: StoredArtifact) -> Iterator[StoredEntry]:
-        """Yield what the archive or the files hold; sockets cannot be in either."""
-        yield from self._entries[stored.stored["path"]]
+        """Yield what the archive or the files hold, once; sockets cannot be in either."""
+        # They may be a great many, and are of no use afterwards.
+        yield from self._entries.pop(stored.stored["path"])
 
     @contextlib.contextmanager
     def read_file(self, stored: StoredArtifact, path: str) -> Iterator[IO[bytes]]:

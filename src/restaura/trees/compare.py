@@ -97,11 +97,14 @@ def _part_names(index: Index) -> dict[str, str]:
     roots = sorted(index.roots, key=len, reverse=True)
     directories = {one.path for one in index.entries if one.type == "dir"}
     found: dict[str, tuple[str, str]] = {}
+    # Parts are few, entries may be a great many.
+    same: dict[tuple[str, str], tuple[str, str]] = {}
     many: dict[str, set[str]] = {}
     for entry in index.entries:
         root = next((one for one in roots if entry.path == one or entry.path.startswith(f"{one}/")), "")
         first = entry.path[len(root) :].strip("/").split("/")[0]
         inner = f"{root}/{first}" if root and first and f"{root}/{first}" in directories else root
-        found[entry.path] = (root, inner)
+        found[entry.path] = same.setdefault((root, inner), (root, inner))
         many.setdefault(root, set()).add(inner)
-    return {path: f"/{root if len(many[root]) > _PARTS else inner}" for path, (root, inner) in found.items()}
+    named = {one: f"/{one[0] if len(many[one[0]]) > _PARTS else one[1]}" for one in same}
+    return {path: named[one] for path, one in found.items()}

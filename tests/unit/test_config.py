@@ -3,12 +3,16 @@
 
 import json
 import stat
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restaura import sources
 from restaura.config import load
 from restaura.config.schema import Component, Config, Pause, Retention, Store, setting
 from restaura.errors import ConfigError, Exit
@@ -400,3 +404,28 @@ def test_only_root_reads_it(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "read_text", denied)
     with pytest.raises(ConfigError, match="only root"):
         load.load(path)
+
+
+def test_a_declaration_imports_no_source_but_its_own():
+    declared = {"settings": {"host": "web1"}, "components": {"redis": [{"name": "cache"}]}}
+    script = (
+        "import json, sys; from restaura.config import load; load.parse(json.load(sys.stdin), 'test');"
+        "print(*(one for one in sys.modules if one.startswith('restaura.sources.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(declared),
+        env={"PYTHONPATH": str(Path(load.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["restaura.sources.redis"]
+
+
+def test_every_source_is_a_module_of_its_own_name():
+    found = sources.registry()
+    assert [kind.name for kind in found.values()] == list(found)
+    assert "nosuch" not in found
+    with pytest.raises(KeyError):
+        found["nosuch"]

@@ -202,7 +202,8 @@ def _run_file(lane: _Lane, path: Path, log: Path, server: s3.Server, choice: Cho
 mkdir -p -m 0700 {credentials.rpartition("/")[0]}
 cat > {credentials}
 cd /restaura
-export PYTHONPATH=/restaura/src:/restaura PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+export PYTHONPATH=/restaura/src:/restaura PYTHONPYCACHEPREFIX=/var/cache/restaura-test
+export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 export RESTAURA_TEST_S3_ENDPOINT={server.endpoint} AWS_SHARED_CREDENTIALS_FILE={credentials}
 export AWS_DEFAULT_REGION={server.region}
 rm -f /var/tmp/junit.xml
@@ -296,7 +297,7 @@ def _logged(
     own = {
         "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".cache/hypothesis"),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(ROOT / ".cache/python"),
         "NO_COLOR": "1",
     }
     with log.open("a" if append else "w", encoding="utf-8") as output:

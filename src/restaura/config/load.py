@@ -56,8 +56,9 @@ def parse(data: Any, where: str) -> Config:
     declared = data.get("components", {})
     if isinstance(declared, Mapping):
         _unknown(declared, registry(), "components.", mistakes)
-        for kind, source in registry().items():
-            for one in _objects(source.options, declared.get(kind, []), f"components.{kind}", mistakes):
+        for kind in (one for one in registry() if one in declared):
+            source = registry()[kind]
+            for one in _objects(source.options, declared[kind], f"components.{kind}", mistakes):
                 components.append(one)
                 kinds[one.name] = kind
                 mistakes += _checks(source, one)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract of a source, and the registry: every module of this folder with a `SOURCE` is one kind of source."""
+"""The contract of a source, and the registry: every module of this folder is one kind of source, its `SOURCE`."""
 
 import importlib
 import pkgutil
@@ -256,12 +256,30 @@ class SourceKind:
     tier: Tier = "databases"
 
 
+class Registry(Mapping[str, SourceKind]):
+    """Every kind of source by name. Each is a module of this folder of that name, imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+    def __getitem__(self, name: str) -> SourceKind:
+        """Return a kind of source; KeyError when there is none of that name."""
+        if name not in self._names:
+            raise KeyError(name)
+        kind: SourceKind = importlib.import_module(f"{__name__}.{name}").SOURCE
+        return kind
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+
 @cache
-def registry() -> dict[str, SourceKind]:
-    """Return every kind of source by name: the modules of this folder that have a `SOURCE`."""
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        kind = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
-        if isinstance(kind, SourceKind):
-            found[kind.name] = kind
-    return found
+def registry() -> Registry:
+    """Return every kind of source by name."""
+    return Registry()

@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import signal
@@ -21,6 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 ERROR_CHARACTERS = 2000
 KILL_SECONDS = 5
+BUFFER_BYTES = 1 << 18
 
 
 def _die_with_parent() -> None:
@@ -53,6 +55,7 @@ class Child:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=self._errors,
+                bufsize=BUFFER_BYTES,
                 cwd=cwd or "/",
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,
@@ -65,6 +68,12 @@ class Child:
             raise RestauraError(
                 f"the program {_text(argv[0])} is not installed", fix="ansible-playbook setup_backup.yml"
             ) from error
+
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                # Both sides go on longer before they wait for each other; where that is not granted, they wait.
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, BUFFER_BYTES)
 
     @property
     def stdin(self) -> IO[bytes]:

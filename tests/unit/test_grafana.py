@@ -356,6 +356,34 @@ def test_what_the_api_does_not_keep_is_a_mismatch(one: Instance, two: Instance, 
     ]
 
 
+def test_what_is_there_already_is_not_written_for_files_may_provision_it(
+    one: Instance, two: Instance, tmp_path: Path
+) -> None:
+    wanted = one.export("wanted")
+    api.put_back(two.service(), wanted, two.export("before"))
+
+    def provisioned(method: str, _: str, __: dict[str, str]) -> Answer:
+        return None if method == "GET" else (400, {"message": "Cannot save provisioned dashboard"})
+
+    two.fault(provisioned)
+    there = two.export("there")
+    api.put_back(two.service(), wanted, there)
+    path = wanted.folder / api.DASHBOARDS / "d0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "title": "Another"}))
+    with pytest.raises(SourceError, match="dashboards d0") as caught:
+        api.put_back(two.service(), wanted, there)
+    assert "provisioned there" in caught.value.fix
+
+
+def test_a_folder_moves_only_where_its_parent_is_another(one: Instance) -> None:
+    """Before folders could be nested, there was no such path."""
+    wanted, there = one.export("wanted"), one.export("there")
+    wanted.write("folders", [{**row, "title": f"new {row['title']}"} for row in wanted.read("folders").values()])
+    one.fault(lambda _, path, __: (404, {"message": "Not found"}) if path.endswith("/move") else None)
+    api.put_back(one.service(), wanted, there)
+    assert api.differences(wanted, one.export("after"), ["folders"]) == []
+
+
 # -- refusals of a restore --------------------
 
 

@@ -44,6 +44,9 @@ _THREADS = 4
 _MADE_UP = ("id", "orgId", "orgID", "updated", "provenance", "readOnly", "typeLogoUrl", "typeName", "accessControl")
 _REDACTED = "[REDACTED]"
 _FIX = "give the component a token (or user) with the role Admin"
+# How Grafana refuses to change what it reads from files, or what Terraform made.
+_FIXED = ("provisioned", "provenance", "read-only", "readonly")
+_PROVISIONED = "it is provisioned there by files, or by another program: have those make it what the point holds"
 
 Document = dict[str, Any]
 
@@ -279,19 +282,27 @@ def _clean(document: Document, *more: str) -> Document:
 
 
 def put_back(service: Service, wanted: Export, there: Export) -> None:
-    """Write every document of `wanted` to the API, over what is `there`; SourceError names the first that fails."""
+    """Write every document of `wanted` to the API, over what is `there`; SourceError names the first that fails.
+
+    What is there already is left alone: of what files provision, Grafana refuses every change.
+    """
     for kind in KINDS:
-        known = there.read(kind) if kind == "library-elements" else dict.fromkeys(there.keys(kind))
+        known = there.read(kind)
         secrets = wanted.secrets() if kind == "datasources" else {}
         for key, document in wanted.read(kind).items():
-            if key in secrets:
+            if secrets.get(key):
                 document["secureJsonData"] = secrets[key]
+            elif key in known and _same(kind, document, known[key]):
+                continue
             try:
                 _put(service, kind, key, document, known)
             except AnswerError as error:
-                raise SourceError(error.what, where=f"{kind} {key}: {error.where}", fix=_FIX) from error
-    rules = wanted.read("alert-rules")
-    for group in wanted.read("rule-groups").values():
+                fix = _PROVISIONED if any(one in error.said.lower() for one in _FIXED) else _FIX
+                raise SourceError(error.what, where=f"{kind} {key}: {error.where}", fix=fix) from error
+    rules, groups = wanted.read("alert-rules"), there.read("rule-groups")
+    for key, group in wanted.read("rule-groups").items():
+        if groups.get(key) == group:
+            continue
         own = [
             one
             for one in rules.values()
@@ -315,7 +326,9 @@ def _put(service: Service, kind: str, key: str, document: Document, known: Mappi
         service.json("PATCH", f"{path}/{name}", body=body)
     elif kind == "folders":
         service.json("PUT", f"{path}/{name}", body={"title": document["title"], "overwrite": True}, repeatable=True)
-        service.json("POST", f"{path}/{name}/move", body={"parentUid": document["parentUid"]}, repeatable=True)
+        # Servers without nested folders know no such path.
+        if document["parentUid"] != known[key]["parentUid"]:
+            service.json("POST", f"{path}/{name}/move", body={"parentUid": document["parentUid"]}, repeatable=True)
     else:
         item = f"/uid/{name}" if kind == "datasources" else f"/{name}"
         service.json("PUT", path + item, body=document, repeatable=True)
@@ -361,6 +374,12 @@ def differences(wanted: Export, found: Export, kinds: Sequence[str] = DOCUMENTS)
             elif _compared(kind, document) != _compared(kind, there[key]):
                 wrong.append(f"{kind} {key}: differs")
     return wrong
+
+
+def _same(kind: str, wanted: Document, there: Document) -> bool:
+    """Whether a document need not be written; one whose secrets the API did not give need be."""
+    alike = _compared(kind, wanted) == _compared(kind, there)
+    return alike and wanted.get("settings") == there.get("settings") and _REDACTED not in json.dumps(wanted)
 
 
 def _compared(kind: str, document: Document) -> Document:

@@ -184,6 +184,37 @@ def test_a_killed_restore_is_taken_back_or_finished(server: Server, tmp_path: Pa
         assert (ours(server), system.leftovers()) == ([], [])
 
 
+def test_the_user_that_restores_is_left_as_it_is(unit: Server, host: Host) -> None:
+    """Another server's user has an id and a password of its own: with the point's it would shut us out."""
+    unit.start(*SET, password=PASSWORD)
+    unit.wipe()
+    unit.seed(5)
+    (host.paths.keys).mkdir(parents=True)
+    (host.paths.keys / "components.mongodb.password").write_text(PASSWORD)
+
+    def users(client: Any) -> dict[str, Any]:
+        return {one["user"]: one.get("credentials") for one in client["admin"]["system.users"].find()}
+
+    with unit.client() as client:
+        own = {"_id": f"admin.{USER}", "user": USER, "db": "admin", "credentials": "of the point"}
+        client["admin"]["system.users"].insert_one(own)
+        there, owner = users(client), source(host, user=USER)
+        point = take(owner)
+        for name in (USER, "bob"):
+            client["admin"]["system.users"].update_one({"user": name}, {"$set": {"credentials": "of this server"}})
+        before = users(client)
+        staged = owner.stage(point, Target("live"))
+        assert [one for one in staged.notes if f"admin.{USER}" in one]
+        assert differences(point, owner.fingerprint(staged, "content")) == []
+        record = owner.plan_swap(staged)
+        for _ in range(2):
+            Mongodb.swap(record)
+            assert users(client) == {**there, USER: "of this server"}
+        Mongodb.undo(record)
+        assert users(client) == before
+        Mongodb.discard(record)
+
+
 # -- the fingerprint
 
 

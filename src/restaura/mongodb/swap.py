@@ -215,15 +215,28 @@ class _Marks:
 # Users and roles
 
 
-def keep_accounts(client: Any, directory: Path, wanted: dict[str, bytes]) -> None:
-    """Write the accounts of the point, and those that there are, to files that root alone reads."""
+def keep_accounts(client: Any, server: Server, directory: Path, wanted: dict[str, bytes]) -> list[str]:
+    """Write the accounts of the point, and those that there are, to files that root alone reads; return notes.
+
+    The user we are is none of them: with another password or id (each server's own) the server would shut us out, and
+    nobody could undo the restore.
+    """
     private_dir(directory)
+    own = f"{server.auth_database}.{server.user}"
+    sides: dict[str, list[bytes]] = {"wanted": [], "before": []}
     for kind in _ACCOUNTS:
         write_atomic(directory / f"{kind}.wanted", wanted[kind])
         before = b"".join(client.admin[USERS[kind]].find_raw_batches())
         write_atomic(directory / f"{kind}.before", before)
+        if kind == "users" and server.user:
+            for side, found in (("wanted", wanted[kind]), ("before", before)):
+                sides[side] = [bytes(one) for one in fingerprint.documents(found) if _id(one) == own]
     names = {kind: [_id(one) for one in fingerprint.documents(wanted[kind])] for kind in _ACCOUNTS}
+    names["users"] = [one for one in names["users"] if not server.user or one != own]
     write_atomic(directory / "names.json", json.dumps(names).encode())
+    if not sides["wanted"] or sides["wanted"] == sides["before"]:
+        return []
+    return [f"user {own} has other roles or another password here; it was left so, since it does the restore"]
 
 
 def _id(raw: Any) -> str:

@@ -217,7 +217,7 @@ class Mongodb:
         if target.kind == "name" and len({one.partition(".")[0] for one in target.paths or known}) != 1:
             raise RefusedError("only one database can get another name", fix="name it: --path DATABASE")
         homes = restore.Homes(target.value if target.kind == "name" else "", self._drill, known)
-        whole = target.kind in ("live", "scratch") and not target.paths
+        whole, notes = target.kind in ("live", "scratch") and not target.paths, list[str]()
         data: dict[str, Any] = {"server": server.to_json(), "id": number, "directory": "", "debt": ""}
         with connected(server, patient=True) as client, contextlib.ExitStack() as on_failure:
             restore.check_version(client, described, server.where)
@@ -238,12 +238,12 @@ class Mongodb:
                 directory = private_dir(Path(data["directory"]))
                 data["record"] = self._plan(client, server, number, found, target, directory)
                 if any(accounts.values()):
-                    swap.keep_accounts(client, directory, accounts)
+                    notes = swap.keep_accounts(client, server, directory, accounts)
             on_failure.pop_all()
         data["built"] = [one.to_json() for one in found]
         data["accounts"] = restore.account_parts(accounts, described) if whole else {}
         names = {one.collection.database: one.home for one in found}
-        return Staged(target, data | {"names": names}, part=not whole)
+        return Staged(target, data | {"names": names}, notes, part=not whole)
 
     def _plan(
         self, client: Any, server: Server, number: str, found: list[restore.Entry], target: Target, directory: Path

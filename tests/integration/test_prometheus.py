@@ -207,8 +207,9 @@ def _series(chunks: Path) -> int:
 
 
 def wait_for_request(system: System) -> None:
+    server.wait_until((system.root / "held").exists)
     journal = system.root / "var/lib/restaura/journal"
-    server.wait_until(lambda: any('"act": "snapshot"' in one.read_text() for one in journal.glob("*.json")))
+    assert any('"act": "snapshot"' in one.read_text() for one in journal.glob("*.json"))
 
 
 def frozen_in_request(system: System) -> "subprocess.Popen[str]":
@@ -218,7 +219,7 @@ def frozen_in_request(system: System) -> "subprocess.Popen[str]":
         "from restaura.prometheus import snapshot; from tests import prometheus_server as server;"
         "start = snapshot.Taking.__init__\n"
         "def held(self, *arguments):\n"
-        f"    server.hold({pid()}); start(self, *arguments)\n"
+        f"    server.hold({pid()}); open({str(system.root / 'held')!r}, 'w').close(); start(self, *arguments)\n"
         "snapshot.Taking.__init__ = held; sys.exit(cli.main())"
     )
     return subprocess.Popen(

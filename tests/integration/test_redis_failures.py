@@ -404,3 +404,18 @@ def test_a_restore_that_fails_brings_the_old_data_back(
     recover(host)
     assert server.content() == before
     assert leftovers(host) == []
+
+
+def test_a_server_that_cannot_be_made_a_replica_is_refused_before_it_is_held(
+    server: Server, host: Host, point: MemoryPoint, folder: Path
+) -> None:
+    server.cli("ACL", "SETUSER", "half", "on", ">half-Pw", "~*", "&*", "+@all", "-replicaof")
+    with pytest.raises(RefusedError, match=r"half.*replicaof"):
+        source(host, server, "half-Pw", user="half").stage(point, Target("live"))
+    server.stop(kill=True)
+    with (folder / "redis.conf").open("a") as file:
+        file.write('rename-command REPLICAOF ""\n')
+    server.start()
+    with pytest.raises(RefusedError, match="REPLICAOF"):
+        source(host, server).stage(point, Target("live"))
+    assert leftovers(host) == []

@@ -35,6 +35,14 @@ NOBODY = ("127.0.0.1", "1")
 _HOLDING = {"replica-read-only": "yes", "replica-serve-stale-data": "yes", "repl-diskless-load": "disabled"}
 _OURS = (*_HOLDING, "masterauth", "masteruser", "tls-replication")
 _PORTS = range(20_000, 32_000)
+_NEEDED = (
+    ("REPLICAOF", "NO", "ONE"),
+    ("CONFIG", "SET", "replica-read-only", "yes"),
+    ("CLIENT", "PAUSE", "1", "WRITE"),
+    ("CLIENT", "UNPAUSE"),
+    ("CLIENT", "KILL", "TYPE", "normal"),
+    ("ACL", "SETUSER", "nobody"),
+)
 
 
 def swap(record: Mapping[str, Any]) -> None:
@@ -100,6 +108,23 @@ def clients(client: Any) -> list[str]:
 def watched(client: Any) -> bool:
     """Whether a Sentinel watches the server: it would make another one the master."""
     return any(str(one.get("name", "")).startswith("sentinel-") for one in client.client_list())
+
+
+def forbidden(client: Any, user: str) -> str:
+    """Return which command of a swap the server refuses to us, or has not got (`rename-command`); empty for none.
+
+    Who learns it half way can neither go on nor go back.
+    """
+    from redis.exceptions import ResponseError
+
+    for words in _NEEDED:
+        try:
+            said = servers.text_of(client.execute_command("ACL", "DRYRUN", user or "default", *words))
+        except ResponseError as error:
+            return str(error)
+        if said != "OK":
+            return said
+    return ""
 
 
 def _phase(record: Mapping[str, Any]) -> str:

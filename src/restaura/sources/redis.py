@@ -224,6 +224,9 @@ class Redis:
             if swap.watched(client):
                 what = "a Sentinel watches it, and would make another server the master meanwhile"
                 raise RefusedError(what, where=server.where, fix="SENTINEL REMOVE it, restore, and SENTINEL MONITOR it")
+            if wrong := swap.forbidden(client, server.user):
+                fix = f"ACL SETUSER {server.user or 'default'} allkeys allchannels +@all, and no rename-command for it"
+                raise RefusedError(f"does not let itself be restored to: {wrong}", where=server.where, fix=fix)
             config = servers.config_of(client.config_get("*"))
             there = {one["name"] for one in servers.modules_of(client.execute_command("MODULE", "LIST"))}
         if missing := sorted({one["name"] for one in described["modules"]} - there):

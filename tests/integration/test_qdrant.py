@@ -112,6 +112,20 @@ def test_what_is_wiped_comes_back_with_aliases_indexes_and_settings(server: Qdra
     assert (left(server), host.leftovers()) == ([], [])
 
 
+def test_a_collection_in_strict_mode_is_read_in_the_pages_that_it_allows(server: QdrantServer, tmp_path: Path) -> None:
+    """Its settings come back with it, so that the copies of the freeze and of a drill are as strict."""
+    strict = {"strict_mode_config": {"enabled": True, "max_query_limit": 3}}
+    server.call("PATCH", "/collections/docs", strict)
+    host = system(tmp_path, server)
+    answer = host.run("run", "daily", "--drill")
+    assert [one["verdict"] for one in answer["drill"]["results"]] == ["proven"]
+    server.call("POST", "/collections/docs/points/delete?wait=true", {"points": list(range(5, 60))})
+    host.run("restore", "--yes")
+    assert server.call("POST", "/collections/docs/points/count", {"exact": True})["count"] == 60
+    assert server.call("GET", "/collections/docs")["config"]["strict_mode_config"] == strict["strict_mode_config"]
+    assert (left(server), host.leftovers()) == ([], [])
+
+
 def test_one_named_collection_has_its_files_side_by_side(server: QdrantServer, tmp_path: Path) -> None:
     host = system(tmp_path, server, collections=["prod"])
     host.run("run", "daily")

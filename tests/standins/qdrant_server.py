@@ -254,8 +254,9 @@ class Collection:
         self.config["hnsw_config"] |= body.get("hnsw_config") or {}
         self.config["optimizer_config"] |= body.get("optimizers_config") or {}
         self.config["params"] |= body.get("params") or {}
-        if "quantization_config" in body:
-            self.config["quantization_config"] = body["quantization_config"]
+        for key in ("quantization_config", "strict_mode_config"):
+            if key in body:
+                self.config[key] = body[key]
         self.save()
         return True
 
@@ -278,6 +279,10 @@ class Collection:
         """Return a page of points in the order of their ids."""
         if body.get("filter") or body.get("order_by"):
             raise RefusedError(501, "the stand-in knows no filter and no order")
+        strict = self.config.get("strict_mode_config") or {}
+        limit, most = body.get("limit") or 10, strict.get("max_query_limit")
+        if strict.get("enabled") and most and limit > most:
+            raise RefusedError(400, f'Bad request: Limit exceeded {limit} > {most} for "limit"')
         records, following = self.shard.scroll(
             edge.ScrollRequest(
                 offset=body.get("offset"),

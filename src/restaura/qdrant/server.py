@@ -151,9 +151,14 @@ class Server:
         return int(self.call("POST", f"{_path(collection)}/points/count", {"exact": True}, repeatable=True)["count"])
 
     def points(self, collection: str) -> Iterator[dict[str, Any]]:
-        """Yield every point with all vectors and its payload, in the order of ids; pages are a few MB."""
+        """Yield every point with all vectors and its payload, in the order of ids; pages are a few MB.
+
+        A collection in strict mode may allow less (qdrant.tech/documentation/guides/administration, Strict mode).
+        """
         offset: Any = None
-        limit = FIRST_PAGE
+        strict = self.info(collection)["config"].get("strict_mode_config") or {}
+        longest = min(LONGEST_PAGE, (strict.get("enabled") and strict.get("max_query_limit")) or LONGEST_PAGE)
+        limit = min(FIRST_PAGE, longest)
         path = f"{_path(collection)}/points/scroll"
         while True:
             body = {"limit": limit, "with_payload": True, "with_vector": True}
@@ -175,7 +180,7 @@ class Server:
                     fix="look into the server's log",
                 )
             offset = told["next_page_offset"]
-            limit = max(1, min(limit * PAGE_BYTES // max(1, len(content)), limit * 4, LONGEST_PAGE))
+            limit = max(1, min(limit * PAGE_BYTES // max(1, len(content)), limit * 4, longest))
 
     # Snapshots
 

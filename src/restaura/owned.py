@@ -11,11 +11,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from restaura.audit.secrecy import Secrets
 from restaura.config.schema import HttpPause, Plan, Store
 from restaura.paths import sync_dir, write_atomic
 from restaura.sources import registry
@@ -63,12 +64,16 @@ def digest(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class File:
-    """A file that setup writes, root's own, with a mode. An `opaque` one is told as a version, not as text."""
+    """A file that setup writes, root's own, with a mode. An `opaque` one is told as a version, not as text.
+
+    A `single` one must have no second name: Debian's cron reads no file that has one (NUMBER OF HARD LINKS > 1).
+    """
 
     path: Path
     data: bytes
     mode: int
     opaque: bool = False
+    single: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -81,10 +86,13 @@ class File:
         if there is not None and not self.path.is_symlink():
             _compare_mode(self.path, self.mode, changes)
         if there == self.data:
+            if self._shared():
+                said = f"{self.path} had a second name (a hard link), so cron did not read it; it has one name again"
+                changes.add(f"names of {self.path}", "several", "one", said)
             return
         known = remembered.files.get(str(self.path))
-        before = "" if there is None else self._shown(there)
         after = self._shown(self.data)
+        before = "" if there is None else self._shown(there, set(after.splitlines()))
         if there is None:
             said = _absent(self.path, known)
         elif digest(there) == known:
@@ -98,14 +106,17 @@ class File:
 
     def put(self) -> None:
         """Write what differs, and set mode and owner."""
-        if _regular(self.path) != self.data:
+        if _regular(self.path) != self.data or self._shared():
             write_atomic(self.path, self.data, self.mode)
         own(self.path, self.mode)
 
-    def _shown(self, data: bytes) -> str:
+    def _shared(self) -> bool:
+        return self.single and self.path.lstat().st_nlink > 1
+
+    def _shown(self, data: bytes, known: Collection[str] = ()) -> str:
         if self.opaque:
             return f"version {digest(data)[:12]}\n"
-        return mask(data.decode(errors="backslashreplace"))
+        return mask(_struck(data.decode(errors="backslashreplace"), known))
 
 
 @dataclass(frozen=True)
@@ -187,6 +198,15 @@ def mask(text: str) -> str:
     secret = {one.name for kind in kinds for one in dataclasses.fields(kind) if one.metadata.get("secret")}
     pattern = rf'("(?:{"|".join(sorted(secret))})"\s*:\s*)"(?:[^"\\]|\\.)*"?'
     return re.sub(pattern, rf'\1"{SECRET}"', text)
+
+
+def _struck(text: str, known: Collection[str]) -> str:
+    """Return a text without what looks like a secret in lines that are not `known`: those somebody wrote by hand."""
+    secrets = Secrets()
+    for line in text.splitlines() if known else []:
+        if line not in known:
+            secrets.search(line, "")
+    return secrets.mask(text)
 
 
 def _regular(path: Path) -> bytes | None:

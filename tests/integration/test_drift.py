@@ -2,6 +2,7 @@
 """What `restaura configure` makes of keys and configuration that somebody changed by hand."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,17 @@ def test_a_link_in_the_place_of_a_file_is_replaced_by_the_file(system: System, t
     system.configure()
     assert not cron.is_symlink()
     assert (tmp_path / "elsewhere").read_text() == cron.read_text()
+
+
+def test_a_second_name_of_the_cron_file_is_taken_from_it(system: System, tmp_path: Path) -> None:
+    # Such as `cp -al /etc /etc.old` makes: Debian's cron reads no such file, and says so in its own log only.
+    cron = system.root / "etc/cron.d/restaura"
+    os.link(cron, tmp_path / "old")
+    assert f"{cron} had a second name" in said(check(system))
+    assert cron.stat().st_nlink == 2
+    assert f"{cron} had a second name" in said(system.configure())
+    assert (cron.stat().st_nlink, cron.read_text()) == (1, (tmp_path / "old").read_text())
+    assert check(system)["changes"] == []
 
 
 @pytest.mark.parametrize("name", KEYS[:2])

@@ -299,6 +299,12 @@ EDITED = [
 
 DELETED = [
     Drift(
+        "a program of a package cannot be executed",
+        "chmod 644 /usr/bin/age",
+        "age --version",
+        (r"package age was damaged",),
+    ),
+    Drift(
         "the cron file is deleted",
         f"rm {CRON}",
         f"grep -q 'run daily' {CRON}",

@@ -189,6 +189,26 @@ def test_every_secret_of_the_schema_is_one_to_ansible() -> None:
     assert secrets(argument_spec("backup_config")) == wanted
 
 
+def test_a_package_that_lost_all_of_its_files_is_seen(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/backup_runtime/tasks/install.yml").read_text())
+    text = next(one for one in tasks if one["name"] == "See what is there")["ansible.builtin.shell"]["cmd"]
+    text = re.sub(r"\{\{ *__backup_runtime_wanted.*?\}\}", "large whole", text)
+    text = re.sub(r"\{\{.*?\}\}", "other", text)
+    stubs = {
+        "dpkg-query": "echo -n installed",
+        "dpkg": '[ "$1 $2" != "--verify large" ] || for n in $(seq 5000); do echo "missing /usr/lib/$n"; done',
+    }
+    for name, act in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{act}\n")
+        (tmp_path / name).chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", text], env=path, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert "damaged large" in lines
+    assert "package whole" in lines
+    assert "damaged whole" not in lines
+
+
 def test_no_test_folder_is_empty() -> None:
     # Stand-ins are what tests need, and none themselves.
     others = ("standins", "__pycache__")

@@ -34,7 +34,7 @@ def configure(host: Host, options: argparse.Namespace) -> Answer:
     before = _configured(paths, remembered)
     given = keys.declared_secrets(config)
     program = _program(paths)
-    cron = File(paths.cron, schedule.cron_file(config).encode(), 0o644)
+    cron = File(paths.cron, schedule.cron_file(config).encode(), 0o644, single=True)
     page = runbook.render(config, paths)
     files = [
         *program,

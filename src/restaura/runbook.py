@@ -108,8 +108,9 @@ def _where(config: Config, paths: Paths) -> str:
 
 
 def _opened(store: Store) -> str:
-    key = f"`stores.{store.name}.password`" if store.type == "restic" else "`age.key`, where it is encrypted"
-    return f"{key} of the kit"
+    if store.type == "restic":
+        return f"`stores.{store.name}.password` of the kit"
+    return "`age.key` of the kit, where it is encrypted"
 
 
 def _component(config: Config, one: Component) -> str:
@@ -210,7 +211,10 @@ def _gone(config: Config, store: Store) -> str:
             _sh(ACCOUNTS.format(etc=etc)),
         ]
     else:
-        parts.append("For each: `adduser --system --group NAME`. One that is missing is named by the restore.")
+        parts.append(
+            "For each: `adduser --system --group NAME`. The restore names those that are missing: make them, and type it "
+            "again."
+        )
     if live:
         names = " ".join(f"--component {one.name}" for one in live)
         parts += [

@@ -70,6 +70,12 @@ def test_a_host_that_is_gone_is_restored_from_a_store_that_is_not() -> None:
     assert {one[one.index("--store") + 1] for one in restores} == {"/var/backups/it's restaura"}
 
 
+def test_where_no_list_of_accounts_comes_back_the_restore_that_names_them_is_typed_again() -> None:
+    shop = {"files": [DECLARATION["components"]["files"][1]]}
+    page = " ".join(render(load.parse({**DECLARATION, "components": shop}, "test"), PATHS).split())
+    assert "The restore names those that are missing: make them, and type it again." in page
+
+
 def test_every_command_is_taken_by_the_program() -> None:
     found = commands(render(CONFIG, PATHS))
     for one in found:

@@ -583,8 +583,9 @@ options:
         default: 600
       failure_command:
         description:
-          - Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment
-            has `RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`.
+          - 'Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment
+            has `RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`. No secret: it
+            lies in every store in the clear; have it read a file.'
         type: str
         default: ''
       heartbeat_url:
@@ -641,7 +642,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -898,7 +900,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -1103,7 +1106,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -1307,7 +1311,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -1536,7 +1541,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -1745,7 +1751,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -1957,7 +1964,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -2167,7 +2175,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -2417,7 +2426,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -2650,7 +2660,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -2848,7 +2859,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''
@@ -3043,7 +3055,8 @@ options:
                 description:
                   - 'Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names
                     the data: `RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory
-                    of a database) and what the source adds.'
+                    of a database) and what the source adds. No secret: it stands in the runbook, in the
+                    clear.'
                   - 'Example: `test -s "$RESTAURA_TARGET/srv/app/orders.csv"`.'
                 type: str
                 default: ''

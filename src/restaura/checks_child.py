@@ -54,7 +54,9 @@ def main() -> None:
 
 def _files(options: dict[str, Any], look: Callable[[str, dict[str, Any]], None]) -> Iterator[str]:
     pattern = options["path"]
-    found = sorted(map(str, Path("/").glob(pattern[1:]))) if glob.has_magic(pattern) else [pattern]
+    found = [pattern]
+    if glob.has_magic(pattern):
+        found = sorted(str(path) for path in Path("/").glob(pattern[1:]) if not path.is_dir())
     if not found:
         yield f"{pattern}: nothing matches"
     for path in found:

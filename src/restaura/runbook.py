@@ -212,8 +212,8 @@ def _gone(config: Config, store: Store) -> str:
         ]
     else:
         parts.append(
-            "For each: `adduser --system --group NAME`. The restore names those that are missing: make them, and type it "
-            "again."
+            "For each: `adduser --system --group NAME`. The restore names those that are missing: make them, and "
+            "type it again."
         )
     if live:
         names = " ".join(f"--component {one.name}" for one in live)

@@ -107,6 +107,11 @@ def test_files_must_be_there_and_hold_what_is_asked(tmp_path: Path) -> None:
     assert judged(file={"path": f"{tmp_path}/*.ini", "contains": "[app]"}) == ""
     assert judged(file={"path": f"{tmp_path}/*.ini", "matches": "version = 12"}).startswith(f"{tmp_path}/other.ini: ")
     assert judged(file={"path": f"{tmp_path}/*.cfg"}) == f"{tmp_path}/*.cfg: nothing matches"
+    # A directory among them is no file, and none alone is not enough.
+    (tmp_path / "old.ini").mkdir()
+    (tmp_path / "old.cfg").mkdir()
+    assert judged(file={"path": f"{tmp_path}/*.ini", "contains": "[app]"}) == ""
+    assert judged(file={"path": f"{tmp_path}/*.cfg"}) == f"{tmp_path}/*.cfg: nothing matches"
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

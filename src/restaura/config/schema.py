@@ -105,7 +105,7 @@ class Check:
     command: str = setting(
         "Shell command (`/bin/sh -c`). Exit 0 means the data is good. The environment names the data: "
         "`RESTAURA_TARGET` (the directory that stands for `/`, or the socket directory of a database) and what the "
-        "source adds.",
+        "source adds. No secret: it stands in the runbook, in the clear.",
         default="",
         example='test -s "$RESTAURA_TARGET/srv/app/orders.csv"',
     )
@@ -441,7 +441,8 @@ class Plan:
     )
     failure_command: str = setting(
         "Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment has "
-        "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`.",
+        "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`. No secret: it lies in every store in the "
+        "clear; have it read a file.",
         default="",
     )
     heartbeat_url: str | None = setting(

@@ -316,8 +316,11 @@ def needs(description: Mapping[str, Any]) -> Needs:
 
 def content(scratch: Scratch, users: list[str], salt: bytes) -> Fingerprint:
     """Return the fingerprint of a throw-away server's data, and of the users that belong to it."""
+    digest = fingerprint.Digest()
+    with scratch.session() as client:
+        scratch.spent = fingerprint.take_vector_sets(client, digest)
     with scratch.rewritten() as stream:
-        digest = fingerprint.read(stream)
+        fingerprint.read(stream, digest)
     parts = digest.parts() | fingerprint.users(users, salt)
     return Fingerprint(fingerprint.ALGORITHM, "content", parts, fingerprint.counts(digest.keyspace()))
 

@@ -3,22 +3,27 @@
 
 A throw-away server that loaded the RDB rewrites it as an append-only file without RDB preamble: every value by its
 type, every time of expiry absolute, and also keys that expired since. So the digest depends neither on encodings nor on
-the clock. For each database and type there are the number of keys and a sum of 128-bit hashes, one of each key. Items
-without an order (members, fields) are summed too. Not covered: idle times, LFU counters, and when consumers were seen.
+the clock. Vector sets, of which Redis can write no commands, are asked for element by element. For each database and
+type there are the number of keys and a sum of 128-bit hashes, one of each key. Items without an order (members, fields)
+are summed too. Not covered: idle times, LFU counters, and when consumers were seen.
 """
 
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 from restaura.errors import SourceError
+from restaura.redis.server import modules_of
 
 ALGORITHM = "redis-1"
 _WHOLE = 1 << 128
 _LARGE = 1 << 16
 _CHUNK = 1 << 18
+_TOGETHER = 500
+# What of VINFO makes a vector set another one.
+_SHAPE = (b"quant-type", b"vector-dim", b"projection-input-dim", b"hnsw-m", b"size")
 _KINDS = {
     b"SET": "string",
     b"RPUSH": "list",
@@ -142,9 +147,54 @@ class Digest:
         return found
 
 
-def read(stream: IO[bytes]) -> Digest:
+def take_vector_sets(client: Any, digest: Digest) -> bool:
+    """Digest the vector sets of a throw-away server and delete them there; return whether there was one.
+
+    The child that should write them as commands dies of them (github.com/redis/redis/issues/15387).
+    """
+    if not any(one["name"] == "vectorset" for one in modules_of(client.execute_command("MODULE", "LIST"))):
+        return False
+    found = False
+    # Newer clients make objects of these answers.
+    for name in ("VEMB", "VGETATTR", "VINFO", "VRANDMEMBER"):
+        client.response_callbacks.pop(name, None)
+    for database in [int(name[2:]) for name in client.info("keyspace")]:
+        client.execute_command("SELECT", database)
+        for name in list(client.scan_iter(_type="vectorset", count=1000)):
+            digest.add(database, _vector_set(client, database, name))
+            if not found:
+                client.config_set("replica-read-only", "no")
+            client.execute_command("DEL", name)
+            found = True
+    return found
+
+
+def _vector_set(client: Any, database: int, name: bytes) -> _Key:
+    key = _Key(name, "vector set")
+    info = client.execute_command("VINFO", name)
+    told = dict(zip(info[::2], info[1::2], strict=True))
+    key.append([b"%b" % told[one] if isinstance(told[one], bytes) else b"%d" % told[one] for one in _SHAPE])
+    members = client.execute_command("VRANDMEMBER", name, told[b"size"])
+    for number in range(0, len(members), _TOGETHER):
+        some = members[number : number + _TOGETHER]
+        asked = client.pipeline(transaction=False)
+        # It has a connection of its own.
+        asked.execute_command("SELECT", database)
+        for one in some:
+            asked.execute_command("VEMB", name, one, "RAW")
+            asked.execute_command("VGETATTR", name, one)
+        _, *answers = asked.execute()
+        for one, vector, attributes in zip(some, answers[::2], answers[1::2], strict=True):
+            key.add(one, *vector, attributes or b"")
+    if (expiry := client.execute_command("PEXPIRETIME", name)) > 0:
+        key.expiry = b"%d" % expiry
+    return key
+
+
+def read(stream: IO[bytes], digest: Digest | None = None) -> Digest:
     """Digest an append-only file that a server has just rewritten: the commands of a key follow one another."""
-    digest, database, key = Digest(), 0, None
+    database, key = 0, None
+    digest = Digest() if digest is None else digest
     for name, *args in commands(stream):
         verb = name.upper()
         if verb in (b"SELECT", b"FUNCTION"):

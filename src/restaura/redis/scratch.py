@@ -45,11 +45,15 @@ class Needs:
 
 @dataclass
 class Scratch:
-    """A throw-away server in `directory`, whose last part names its container too. `live` says which program it is."""
+    """A throw-away server in `directory`, whose last part names its container too. `live` says which program it is.
+
+    Once it is `spent` it lacks keys that it loaded.
+    """
 
     live: Server
     directory: Path
     uid: int = field(default_factory=free_uid)
+    spent: bool = False
     _running: Running | None = None
 
     @property
@@ -227,7 +231,7 @@ class Scratch:
                     break
                 time.sleep(0.02)
             if told["aof_last_bgrewrite_status"] != "ok":
-                fix = "free space on its disk, and memory: sysctl vm.overcommit_memory=1"
+                fix = "free space on its disk, and memory (vm.overcommit_memory=1); data of some modules cannot be"
                 raise NoRoomError("its data could not be written", where=f"{self.where} in {self.directory}", fix=fix)
         [path] = (self.directory / "aof").glob("*.base.aof")
         with path.open("rb", buffering=1 << 20) as stream:

@@ -266,8 +266,13 @@ class Redis:
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
         """Fingerprint what was staged, in a throw-away server that loads it."""
-        if self._scratch is not None and staged.target.kind == "scratch":
-            return self._fingerprint(self._scratch, staged, depth)
+        if self._scratch is not None and self._rdb is not None and staged.target.kind == "scratch":
+            found = self._fingerprint(self._scratch, staged, depth)
+            if self._scratch.spent:
+                # A drill's checks look at it.
+                self._scratch.stop()
+                self._scratch.start(self._rdb, Needs(**staged.data["needs"]))
+            return found
         with self._place() as directory:
             server = Scratch(self._server(), directory)
             try:

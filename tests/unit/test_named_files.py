@@ -366,6 +366,25 @@ def test_each_file_is_in_one_artifact_and_secrets_in_a_secret_one(host: Host, to
     assert found["etl_scripts"].gzip
 
 
+@pytest.mark.parametrize("name", ["kustomization.yaml", "Kustomization"])
+def test_what_kustomize_makes_secrets_of_is_with_the_secrets(host: Host, top: Path, name: str) -> None:
+    folder = top / "inteligencia/k8s/overlay"
+    folder.mkdir()
+    (folder / name).write_text(
+        "resources: [../ingest.yaml]\nsecretGenerator:\n- {name: a, literals: [password=hunter2]}\n"
+        "- {name: b, files: [key=password.txt], envs: [more.txt]}\nconfigMapGenerator: [{files: [plain.txt]}]\n"
+    )
+    for one in ("password.txt", "more.txt", "plain.txt"):
+        (folder / one).write_text("hunter2\n")
+    source = infra(host, top)
+    source.prepare("content")
+    with source.freeze("content") as frozen:
+        found = {one.name: one for one in frozen.artifacts() if isinstance(one, Tree)}
+    where = {f"/{one.path}": name for name, tree in found.items() for one in tree.index.entries}
+    secret = [one for one in (name, "password.txt", "more.txt", "plain.txt") if where[str(folder / one)] == "secrets"]
+    assert secret == [name, "password.txt", "more.txt"]
+
+
 def test_a_secret_among_weights_is_with_the_secrets(host: Host, top: Path) -> None:
     (top / "gpt/weights/.env").write_text("HF_TOKEN=hf_secret\n")
     (top / "gpt/weights/another-name.bin").hardlink_to(top / "gpt/weights/.env")

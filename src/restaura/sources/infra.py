@@ -77,7 +77,7 @@ class Infra(NamedFiles):
             self._follow(folder, path, folder.directory, known, set())
         for one in folder.further(self._own.kubernetes, "kubernetes"):
             for path in folder.files(one):
-                if path.endswith(SUFFIXES):
+                if path.endswith((*SUFFIXES, "/Kustomization")):
                     _look_at_manifests(folder, path)
 
     def _compose_files(self, folder: Folder) -> list[str]:
@@ -268,8 +268,10 @@ def _look_at_variables(folder: Folder, path: str, document: Document, known: set
 
 def _look_at_manifests(folder: Folder, path: str) -> None:
     """Look at Kubernetes manifests; one of a Secret is taken as secret: what is in it is only base64."""
-    plain = posixpath.basename(path).startswith(("kustomization.", "values.", "Chart."))
+    plain = posixpath.basename(path).startswith(("kustomization.", "Kustomization", "values.", "Chart."))
     for document in folder.documents(path) or ():
+        if isinstance(document.data, dict):
+            _look_at_generators(folder, path, document.data.get("secretGenerator"))
         if document.data is None or plain:
             continue
         line = document.lines.get(())
@@ -281,6 +283,20 @@ def _look_at_manifests(folder: Folder, path: str) -> None:
         several = [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
         if any(one.get("kind") == "Secret" for one in (data, *several)):
             folder.secret.add(path)
+
+
+def _look_at_generators(folder: Folder, path: str, generators: Any) -> None:
+    """Take as secret what Kustomize makes Secrets of: the kustomization, which has `literals`, and the files it names.
+
+    kubectl.docs.kubernetes.io/references/kustomize/kustomization/secretgenerator
+    """
+    for one in generators if isinstance(generators, list) else ():
+        folder.secret.add(path)
+        given = [one.get(key) or [] for key in ("files", "envs", "env")] if isinstance(one, dict) else []
+        for name in (name for names in given for name in (names if isinstance(names, list) else [names])):
+            inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), str(name).rpartition("=")[2]))
+            if folder.is_file(inner):
+                folder.take(inner, secret=True)
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

@@ -57,13 +57,19 @@ def stop(units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
 
 
 def start(units: Sequence[str]) -> None:
-    """Start `units`, which may run already; SourceError when one does not start."""
+    """Start `units`, which may run already; SourceError when one does not start.
+
+    What is a job (`Type=oneshot`, as a timer starts it) was in the midst of it: its end is not waited for.
+    """
     if not units:
         return
     # Components of one unit are swapped one after the other: systemd would refuse the sixth start within 10 seconds.
     run(["systemctl", "reset-failed", *units], accept=range(256))
     try:
-        run(["systemctl", "start", *units], timeout=START_SECONDS)
+        jobs = [one for one in units if _is_job(one)]
+        for words, names in (((), [one for one in units if one not in jobs]), (("--no-block",), jobs)):
+            if names:
+                run(["systemctl", "start", *words, *names], timeout=START_SECONDS)
     except RestauraError as error:
         what = f"was stopped for a copy or a swap and does not start again: {error.what}"
         raise SourceError(what, where=", ".join(units), fix=_look(units)) from error
@@ -77,11 +83,16 @@ def confirm(units: Sequence[str]) -> None:
         raise SourceError(what, where=", ".join(failed), fix=_look(failed))
 
 
+def _is_job(unit: str) -> bool:
+    shown = _show(unit)
+    return (shown.get("Type"), shown.get("RemainAfterExit")) == ("oneshot", "no")
+
+
 def _show(unit: str) -> dict[str, str]:
     """Return what systemd says of a unit; nothing where there is no systemd."""
     if not shutil.which("systemctl"):
         return {}
-    names = ",".join(("Id", "LoadState", "ActiveState", *_STOPPED_TOO))
+    names = ",".join(("Id", "LoadState", "ActiveState", "Type", "RemainAfterExit", *_STOPPED_TOO))
     code, out, _ = run(["systemctl", "show", f"--property={names}", "--", unit], accept=range(256))
     return dict(line.split("=", 1) for line in out.decode().splitlines() if "=" in line) if code == 0 else {}
 

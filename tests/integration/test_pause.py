@@ -247,6 +247,18 @@ def test_a_unit_that_is_not_there_is_refused_before_anything_is_paused(tree: Pat
     assert "no container has no=such" in "".join(one.read_text() for one in (system.root / "var/log").rglob("*.jsonl"))
 
 
+def test_a_job_that_a_timer_started_is_begun_anew_and_its_end_is_not_waited_for(tree: Path, tmp_path: Path) -> None:
+    write_unit("ingest-job.service", "Type=oneshot\nExecStart=/bin/sleep infinity")
+    run("systemctl", "start", "--no-block", "ingest-job.service")
+    wait_until(lambda: active("ingest-job.service").strip() == "activating")
+    began = when("ingest-job.service", "InactiveExitTimestamp")
+    system = paused_by(tree, tmp_path, {"units": ["ingest-job.service"]})
+    assert system.run("run", "daily")["pause_seconds"] > 0
+    assert active("ingest-job.service").strip() == "activating"
+    assert when("ingest-job.service", "InactiveExitTimestamp") > began
+    run("systemctl", "stop", "ingest-job.service")
+
+
 def test_a_service_that_is_gone_fails_the_run_and_the_others_go_on(tree: Path, tmp_path: Path) -> None:
     system = paused_by(tree, tmp_path, {"units": [INGEST]}, by_http())
     error = system.run("run", "daily", expect=1)["error"]

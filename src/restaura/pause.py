@@ -93,8 +93,12 @@ class Paused:
         return [one for one in stopped if one in wanted or one["rank"] > below.get(one["project"], one["rank"])]
 
     def hand_over(self, taken: Collection[str]) -> None:
-        """Leave the units and containers (ids) that were `taken` to a component, which owes their start by now."""
+        """Leave the units and containers (ids) that were `taken` to a component, which owes their start by now.
+
+        It may start them before this pause ends, so from now on it alone says whether they held still.
+        """
         for row in self._rows:
+            row["taken"] = [*row.get("taken", ()), *taken]
             if row["kind"] == "units":
                 row["ran"] = [one for one in row["ran"] if one not in taken]
             elif row["kind"] == "containers":

@@ -8,7 +8,6 @@ import json
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -102,7 +101,7 @@ class _Units:
         return []
 
     def come_back(self, row: Row) -> str:
-        back = units.running([*row["units"], *row["ran"]])
+        back = [one for one in units.running([*row["units"], *row["ran"]])]
         return f"{', '.join(back)} started by itself: name what starts it, as its timer, in `units` too" if back else ""
 
     def told(self, step: PauseStep) -> tuple[str, str]:
@@ -152,7 +151,10 @@ class _Containers:
 
     def come_back(self, row: Row) -> str:
         since = datetime.fromisoformat(row["since"])
-        chosen = partial(_takes, names=row["names"], labels=row["labels"])
+
+        def chosen(one: Container) -> bool:
+            return one.id not in row.get("taken", ()) and _takes(one, row["names"], row["labels"])
+
         return stopping.intruders(row["held"], since, (), chosen, LOOK_SECONDS)
 
     def told(self, step: PauseStep) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from restaura.host import Host
 from restaura.paths import Paths, write_atomic
 from restaura.pause import paused
 from restaura.pause_steps import KINDS
+from restaura.volumes.daemon import Container
 
 SECRET = "S3CRET-token"
 
@@ -355,6 +356,28 @@ def test_a_unit_that_is_not_there_is_named_before_anything_is_paused(
     host = host_at(tmp_path, units=["ingest.service", "gone.timer"])
     with pytest.raises(ConfigError, match=r"plan daily, pause\.units: systemd does not know gone\.timer \(fix: "):
         pause.check(host, plan_of(host))
+
+
+def test_what_a_component_took_over_may_go_on_before_the_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def container(name: str) -> Container:
+        told: dict[str, Any] = dict.fromkeys((one.name for one in fields(Container)), "")
+        return Container(**{**told, "id": f"id-{name}", "name": name, "labels": {"etl": "1"}})
+
+    def started(*given: Any) -> str:
+        return ", ".join(one for one in ("etl", "other") if given[3](container(one)))
+
+    monkeypatch.setattr("restaura.volumes.stopping.intruders", started)
+    monkeypatch.setattr("restaura.units.running", lambda units: list(dict.fromkeys(units)))
+    held = {"stop": [{"id": "id-etl"}, {"id": "id-other"}], "pause": [], "commands": []}
+    rows = [
+        {"kind": "containers", "held": held, "since": "2026-01-01T00:00:00+00:00", "names": [], "labels": ["etl=1"]},
+        {"kind": "units", "units": ["ingest.service", "etl.service"], "ran": ["ingest.service", "etl.service"]},
+    ]
+    one = pause.Paused(rows=rows)
+    one.hand_over(["ingest.service"])
+    one.hand_over(["id-etl"])
+    assert KINDS["containers"].come_back(rows[0]) == "other"
+    assert KINDS["units"].come_back(rows[1]).startswith("etl.service started by itself")
 
 
 def test_what_a_person_would_type() -> None:

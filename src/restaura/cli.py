@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import FrameType
 from typing import NoReturn
 
@@ -294,7 +294,7 @@ def parser() -> Parser:
 def _which_point(one: Parser) -> None:
     one.add_argument("--plan", help="the plan whose points are meant")
     one.add_argument("--point", default="latest", metavar="ID", help="its id or the beginning of it; default: latest")
-    one.add_argument("--date", metavar="YYYY-MM-DD", help="the newest point with this label")
+    one.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="the newest point with this label")
     one.add_argument(
         "--before", type=moment, metavar="TIME", help="the newest point before this time (ISO 8601 with offset)"
     )
@@ -305,6 +305,14 @@ def _pausing(one: Parser) -> None:
     one.add_argument(
         "--no-pause", dest="pause", action="store_false", help="leave ingestion alone: it does not run on this machine"
     )
+
+
+def day(text: str) -> str:
+    """Return a date as labels have it."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date, as in 2026-11-21") from None
 
 
 def moment(text: str) -> datetime:

@@ -101,7 +101,7 @@ class _Units:
         return []
 
     def come_back(self, row: Row) -> str:
-        back = [one for one in units.running([*row["units"], *row["ran"]])]
+        back = [one for one in units.running([*row["units"], *row["ran"]]) if one not in row.get("taken", ())]
         return f"{', '.join(back)} started by itself: name what starts it, as its timer, in `units` too" if back else ""
 
     def told(self, step: PauseStep) -> tuple[str, str]:

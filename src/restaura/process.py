@@ -63,10 +63,11 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no Python lock is touched
             )
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:
             self._errors.close()
+            wrong = "is not installed" if isinstance(error, FileNotFoundError) else "may not be executed"
             raise RestauraError(
-                f"the program {_text(argv[0])} is not installed", fix="ansible-playbook setup_backup.yml"
+                f"the program {_text(argv[0])} {wrong}", fix="ansible-playbook setup_backup.yml"
             ) from error
 
         for pipe in (self.process.stdin, self.process.stdout):

@@ -136,21 +136,20 @@ def _here(config: Config) -> str:
     live = [one for one in config.components if not protected(one)]
     blocks = []
     for one in config.components:
-        target = "" if one in live else f' --to "dir:/root/{one.name}-$day"'
-        restore = f'restaura restore --component {one.name} --date "$day"{target}'
+        target = "" if one in live else f' --to "dir:/root/{one.name}-$(date +%F)"'
+        restore = f"restaura restore --component {one.name}{target}"
         blocks.append(f"`{one.name}`:\n\n" + _sh(restore, f"{restore} --yes"))
     parts = [
         "## A. The host is there",
         "1. What there is, and how good it is. A point is a day and an id; *good* ones can be restored.",
         _sh("restaura status", "restaura list"),
-        "2. The day to go back to, as the list shows it: today, or type for example `day=2026-11-21`.",
-        _sh("day=$(date +%F)"),
+        "2. The newest good point is taken, of whichever day. An older one: add its day as the list shows it, for "
+        "example `--date 2026-11-21`, or a time, `--before 2026-11-21T10:00:00-03:00`, to the lines below.",
         "3. Only the component that is lost. The first line shows what would be done, the second does it. Stop what "
         "writes there first: a restore over data in use is refused, and names who uses it. It answers with a table in "
         "which the component is `equal`.",
         *blocks,
-        "Only a part of it: `--path /srv/…` (files) or `--path NAME` (a database), again and again. A time instead of "
-        "a day: `--before 2026-11-21T10:00:00-03:00`.",
+        "Only a part of it: `--path /srv/…` (files) or `--path NAME` (a database), again and again.",
     ]
     if live:
         parts += ["4. It was the wrong point: this swaps the last restore back. Both sides are kept.", _sh(*UNDO)]

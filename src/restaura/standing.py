@@ -2,7 +2,7 @@
 """Where a component of a point stands: its state, its proof, and whether it is good. The one place that judges it."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from restaura.errors import NoPointError
 from restaura.point import ID_PATTERN, ComponentRecord, Consistency, Manifest, Proof, State, started_at
@@ -121,7 +121,7 @@ def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> 
             fix="restaura list",
         )
     if wanted.date:
-        there = [one for one in there if one.label.startswith(_date(wanted.date))]
+        there = [one for one in there if one.label.startswith(wanted.date)]
     if wanted.before is not None:
         there = [one for one in there if ID_PATTERN.match(one.id) and started_at(one.id) <= wanted.before]
     good = [one for one in there if all(is_good(one, name) for name in components)]
@@ -140,10 +140,3 @@ def choose(points: list[StoredPoint], wanted: Wanted, components: list[str]) -> 
             fix="restaura list",
         )
     return max(good, key=lambda one: recency(one.id))
-
-
-def _date(text: str) -> str:
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise NoPointError("not a date; give YYYY-MM-DD", where=f"--date {text}", fix="restaura list") from None

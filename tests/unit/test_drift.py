@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from restaura import foreign
+from restaura import foreign, process
+from restaura.errors import RestauraError
 from restaura.owned import Changes, File, Remembered
 from restaura.paths import Paths
 
@@ -61,3 +62,11 @@ def test_a_secret_that_was_written_by_hand_is_not_told(tmp_path: Path, declared:
     assert "changed by hand" in told
     assert SECRET not in told
     assert "***" in told
+
+
+def test_a_program_that_may_not_be_executed_is_named_with_what_mends_it(tmp_path: Path) -> None:
+    program = tmp_path / "age"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(RestauraError, match="may not be executed") as failed:
+        process.run([str(program)])
+    assert "setup_backup.yml" in failed.value.fix

@@ -70,6 +70,13 @@ def test_a_host_that_is_gone_is_restored_from_a_store_that_is_not() -> None:
     assert {one[one.index("--store") + 1] for one in restores} == {"/var/backups/it's restaura"}
 
 
+def test_a_point_of_yesterday_is_taken_by_what_is_typed_today() -> None:
+    # A plan that runs at 23:00 has no point of today until then, nor has one whose dates are of another time zone.
+    restores = [parser().parse_args(one) for one in commands(render(CONFIG, PATHS)) if one[0] == "restore"]
+    assert len(restores) > len(CONFIG.components)
+    assert {(one.date, one.before, one.point) for one in restores} == {(None, None, "latest")}
+
+
 def test_where_no_list_of_accounts_comes_back_the_restore_that_names_them_is_typed_again() -> None:
     shop = {"files": [DECLARATION["components"]["files"][1]]}
     page = " ".join(render(load.parse({**DECLARATION, "components": shop}, "test"), PATHS).split())
@@ -94,7 +101,7 @@ def test_every_component_comes_back_and_the_system_to_a_directory() -> None:
     assert {(one.store, one.kit, one.host) for one in acts} == {(place, "/root/web1.kit", "web1")}
     here = [one for one in taken if one.yes and not one.kit]
     assert [(one.component, one.to) for one in here] == [
-        (["system"], "dir:/root/system-$day"),
+        (["system"], "dir:/root/system-$(date +%F)"),
         (["shop"], "live"),
         (["postgres"], "live"),
     ]

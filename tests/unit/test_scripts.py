@@ -9,6 +9,7 @@ import pytest
 
 from restaura import scripts
 from restaura.cli import parser
+from restaura.errors import ConfigError
 from restaura.schedule import PROGRAM
 
 TEXTS = scripts.texts()
@@ -86,3 +87,11 @@ def test_every_option_that_the_usage_names_is_one(name: str) -> None:
     values = {"SECONDS": "9", "YYYY-MM-DD": "2026-11-20", "TIME": "2026-11-21T10:00:00-03:00"}
     for option, value in named:
         parser().parse_args([verb, option, *([values.get(value, value)] if value else [])])
+
+
+@pytest.mark.parametrize("given", ["today", "22/11/2026", "2026-11-31", "2026"])
+@pytest.mark.parametrize("verb", ["restore", "drill"])
+def test_what_is_no_date_is_a_mistake_and_no_missing_point(verb: str, given: str) -> None:
+    with pytest.raises(ConfigError, match="no date, as in 2026-11-21"):
+        parser().parse_args([verb, "--date", given])
+    assert parser().parse_args([verb, "--date", "2026-11-21"]).date == "2026-11-21"

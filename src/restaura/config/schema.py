@@ -441,8 +441,8 @@ class Plan:
     )
     failure_command: str = setting(
         "Shell command run when a run, drill, verify or prune ends with any exit code but 0. Its environment has "
-        "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`. No secret: it lies in every store in the "
-        "clear; have it read a file.",
+        "`RESTAURA_PLAN`, `RESTAURA_ACTION`, `RESTAURA_EXIT`, `RESTAURA_SUMMARY`. No secret: it lies in every store in "
+        "the clear; have it read a file.",
         default="",
     )
     heartbeat_url: str | None = setting(

@@ -62,7 +62,7 @@ def called(name: str, *arguments: str, code: int = 0, tmp_path: Path) -> list[st
         ("recover.sh undo", "undo"),
         ("recover.sh undo latest", "undo latest"),
         ("recover.sh --all", "restore --ask"),
-        ("recover.sh --date 2026-11-20", "restore --ask --date 2026-11-20"),
+        ("recover.sh --all --date 2026-11-20", "restore --ask --date 2026-11-20"),
         ("recover.sh cache --date 2026-11-20 --yes", "restore --ask --component cache --date 2026-11-20 --yes"),
         ("recover.sh --component list", "restore --ask --component list"),
     ],
@@ -72,6 +72,15 @@ def test_a_script_is_one_call_that_the_program_takes(script: str, calls: str, co
     name, *arguments = script.split()
     assert called(name, *arguments, code=code, tmp_path=tmp_path) == calls.split()
     parser().parse_args(calls.split())
+
+
+@pytest.mark.parametrize("options", [["--yes"], ["--date", "2026-11-20"], ["--to", "dir:/tmp/look"]])
+def test_everything_is_restored_only_for_who_says_so(options: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "recover.sh"
+    path.write_text(TEXTS["recover.sh"])
+    done = subprocess.run(["dash", path, *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name a component, or say --all" in done.stderr
 
 
 def test_an_argument_stays_one_argument(tmp_path: Path) -> None:

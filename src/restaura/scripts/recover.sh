@@ -27,7 +27,11 @@ EOF
 "") exec /usr/local/bin/restaura list ;;
 list | undo) exec /usr/local/bin/restaura "$@" ;;
 --all) shift ;;
--*) ;;
+--component | --component=*) ;;
+-*)
+    echo "recover.sh: name a component, or say --all for everything: recover.sh -h" >&2
+    exit 2
+    ;;
 *) set -- --component "$@" ;;
 esac
 exec /usr/local/bin/restaura restore --ask "$@"

@@ -197,9 +197,15 @@ def test_the_user_that_restores_is_left_as_it_is(unit: Server, host: Host) -> No
 
     with unit.client() as client:
         own = {"_id": f"admin.{USER}", "user": USER, "db": "admin", "credentials": "of the point"}
+        own["roles"] = [{"role": "keeper", "db": "admin"}]
         client["admin"]["system.users"].insert_one(own)
+        rights = client["admin"]["system.roles"]
+        for name, held in (("keeper", [{"role": "writer", "db": "shop"}]), ("writer", []), ("other", [])):
+            home = "shop" if name == "writer" else "admin"
+            rights.insert_one({"_id": f"{home}.{name}", "role": name, "db": home, "privileges": [], "roles": held})
         there, owner = users(client), source(host, user=USER)
         point = take(owner)
+        rights.update_many({}, {"$set": {"privileges": [{"of": "this server"}]}})
         for name in (USER, "bob"):
             client["admin"]["system.users"].update_one({"user": name}, {"$set": {"credentials": "of this server"}})
         before = users(client)
@@ -210,6 +216,7 @@ def test_the_user_that_restores_is_left_as_it_is(unit: Server, host: Host) -> No
         for _ in range(2):
             Mongodb.swap(record)
             assert users(client) == {**there, USER: "of this server"}
+            assert {one["role"] for one in rights.find({"privileges": []})} == {"other"}
         Mongodb.undo(record)
         assert users(client) == before
         Mongodb.discard(record)

@@ -218,25 +218,46 @@ class _Marks:
 def keep_accounts(client: Any, server: Server, directory: Path, wanted: dict[str, bytes]) -> list[str]:
     """Write the accounts of the point, and those that there are, to files that root alone reads; return notes.
 
-    The user we are is none of them: with another password or id (each server's own) the server would shut us out, and
-    nobody could undo the restore.
+    The user we are is none of them, nor are its roles: with another password, id (each server's own) or fewer rights
+    the server would shut us out, and nobody could undo the restore.
     """
     private_dir(directory)
-    own = f"{server.auth_database}.{server.user}"
-    sides: dict[str, list[bytes]] = {"wanted": [], "before": []}
+    before = {kind: b"".join(client.admin[USERS[kind]].find_raw_batches()) for kind in _ACCOUNTS}
     for kind in _ACCOUNTS:
         write_atomic(directory / f"{kind}.wanted", wanted[kind])
-        before = b"".join(client.admin[USERS[kind]].find_raw_batches())
-        write_atomic(directory / f"{kind}.before", before)
-        if kind == "users" and server.user:
-            for side, found in (("wanted", wanted[kind]), ("before", before)):
-                sides[side] = [bytes(one) for one in fingerprint.documents(found) if _id(one) == own]
-    names = {kind: [_id(one) for one in fingerprint.documents(wanted[kind])] for kind in _ACCOUNTS}
-    names["users"] = [one for one in names["users"] if not server.user or one != own]
+        write_atomic(directory / f"{kind}.before", before[kind])
+    there = {kind: _by_id(before[kind]) for kind in _ACCOUNTS}
+    given = {kind: _by_id(wanted[kind]) for kind in _ACCOUNTS}
+    own = f"{server.auth_database}.{server.user}" if server.user else ""
+    left = {"users": {own}, "roles": _roles_of(there["users"].get(own), there["roles"])}
+    names = {kind: [one for one in given[kind] if one not in left[kind]] for kind in _ACCOUNTS}
     write_atomic(directory / "names.json", json.dumps(names).encode())
-    if not sides["wanted"] or sides["wanted"] == sides["before"]:
-        return []
-    return [f"user {own} has other roles or another password here; it was left so, since it does the restore"]
+    other = [
+        f"{kind.removesuffix('s')} {one}"
+        for kind in _ACCOUNTS
+        for one in sorted(left[kind] & given[kind].keys())
+        if given[kind][one] != there[kind].get(one)
+    ]
+    return [f"{one} is another one here; it was left so, since it does the restore" for one in other]
+
+
+def _roles_of(user: bytes | None, roles: dict[str, bytes]) -> set[str]:
+    """Return the ids of those of `roles` that a user has, also through one another."""
+    from bson import decode
+
+    found: set[str] = set()
+    left = [user] if user else []
+    while left:
+        for one in decode(left.pop()).get("roles", ()):
+            name = f"{one['db']}.{one['role']}"
+            if name in roles and name not in found:
+                found.add(name)
+                left.append(roles[name])
+    return found
+
+
+def _by_id(raw: bytes) -> dict[str, bytes]:
+    return {_id(one): bytes(one) for one in fingerprint.documents(raw)}
 
 
 def _id(raw: Any) -> str:
@@ -257,7 +278,7 @@ def _put_accounts(client: Any, directory: Path, side: str) -> None:
     named = json.loads((directory / "names.json").read_text())
     for kind in _ACCOUNTS:
         accounts = client.admin[USERS[kind]]
-        documents = {_id(one): bytes(one) for one in fingerprint.documents((directory / f"{kind}.{side}").read_bytes())}
+        documents = _by_id((directory / f"{kind}.{side}").read_bytes())
         for name in named[kind]:
             if name in documents:
                 accounts.replace_one({"_id": name}, RawBSONDocument(documents[name]), upsert=True)

@@ -96,6 +96,18 @@ def test_a_component_that_is_never_run_protects_nothing() -> None:
     assert coverage.covered(config("never", files=[{"paths": ["/srv"]}]), ALL) == {}
 
 
+def test_a_directory_that_is_taken_bit_by_bit_is_protected_until_something_is_added(tmp_path: Path) -> None:
+    for name in ("backend/logs", "backend/cache", "reports"):
+        (tmp_path / "srv/app" / name).mkdir(parents=True)
+    (tmp_path / "srv/app/backend/main.py").touch()
+    parts = [["/srv/app/reports", "/srv/app/backend/logs"], ["/srv/app/backend/cache", "/srv/app/backend/main.py"]]
+    made = config(files=[{"paths": paths} for paths in parts])
+    assert coverage.covered(made, [APP], tmp_path).keys() == {APP.id}
+    (tmp_path / "srv/app/backend/new").touch()
+    assert coverage.covered(made, [APP], tmp_path) == {}
+    assert coverage.covered(config(files=[{"paths": parts[0]}]), [APP], tmp_path) == {}
+
+
 def test_the_only_cluster_is_none_of_two() -> None:
     assert coverage.covered(config(postgres=[{}]), [MAIN, OTHER]) == {}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which component of a configuration protects which holder of data, and what is left that none protects."""
 
+import os
 import shlex
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -40,7 +41,11 @@ def covered(config: Config, holders: Iterable[Holder], root: Path = Path("/")) -
         if servers := [one.name for kind, one in components if _is_server(kind, one, holder, seen)]:
             found[holder.id] = servers[0]
             continue
-        takers = [_takers(components, holder, path, seen, str(root).rstrip("/")) for path in holder.paths]
+        place = str(root).rstrip("/")
+        takers = [_takers(components, holder, path, seen, place) for path in holder.paths]
+        if holder.kind == "tree":
+            # Bit by bit is as good as whole.
+            takers = [one or _together(components, path, place) for one, path in zip(takers, holder.paths, strict=True)]
         if not holder.paths and holder.volumes:
             volumes = [one for kind, one in components if kind == "docker_volumes"]
             takers = [[one.name for one in volumes if _chosen(one, name, holder)] for name in holder.volumes]
@@ -107,12 +112,40 @@ def _takers(
     return found
 
 
-def _takes_path(component: Any, path: str, root: str) -> bool:
-    def own(one: str) -> str:
-        return one.removeprefix(root) if root and one.startswith(f"{root}/") else one
+def _together(components: list[tuple[str, Any]], path: str, root: str) -> list[str]:
+    """Return the components of files that among them take all that there is in a directory; none when they do not."""
+    inside = [
+        (kind, one)
+        for kind, one in components
+        if kind == "files" and any(below(_on_host(inner, root), path) for inner in one.paths)
+    ]
+    if not inside:
+        return []
+    try:
+        with os.scandir(f"{root}{path}") as listed:
+            entries = [(f"{path}/{one.name}", one.is_dir(follow_symlinks=False)) for one in listed]
+    except OSError:
+        return []
+    found: list[str] = []
+    for inner, is_dir in entries:
+        takers = [one.name for _, one in inside if _takes_path(one, inner, root, is_dir)]
+        takers = takers or (_together(inside, inner, root) if is_dir else [])
+        if not takers:
+            return []
+        found += takers
+    return found
 
-    chosen = Selection([own(one) for one in component.exclude], [own(one) for one in component.include])
-    return any(below(path, own(one)) for one in component.paths) and chosen.takes(path, is_dir=True)
+
+def _takes_path(component: Any, path: str, root: str, is_dir: bool = True) -> bool:
+    chosen = Selection(
+        [_on_host(one, root) for one in component.exclude], [_on_host(one, root) for one in component.include]
+    )
+    return any(below(path, _on_host(one, root)) for one in component.paths) and chosen.takes(path, is_dir)
+
+
+def _on_host(path: str, root: str) -> str:
+    """Return a path of a component, which may name where the host was looked at, as the host's own."""
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def _takes_in_docker(component: Any, holder: Holder, path: str, holders: list[Holder]) -> bool:

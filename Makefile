@@ -46,7 +46,7 @@ scenario: venv ## one scenario, S=backup_files; its host is kept when it fails, 
 demo: venv ## a disposable host: back it up, destroy it, restore it on another from store and kit
 	@.venv/bin/python -m tools.demo
 
-bench: venv ## measure against the bare tools and borgmatic, 20 minutes; ROWS='tree-first …' chooses, SCALE=0.1 shrinks
+bench: venv ## measure against the bare tools and borgmatic, 50 minutes; ROWS='tree-first …' chooses, SCALE=0.1 shrinks
 	@.venv/bin/python -m tools.bench $(ROWS) $(if $(SCALE),--scale $(SCALE)) $(if $(FRESH),--fresh) $(if $(KEEP),--keep)
 
 generate: venv ## write what follows from src/restaura/config/schema.py: specs, READMEs, the reference

@@ -186,7 +186,7 @@ class Files:
 
     def prepare(self, depth: Depth) -> Sequence[Tree]:
         """Scan once, so that the scan at the freeze reads only what changed since."""
-        self._previous = self._cached()
+        self._previous = self._previous or self._cached()
         flushed = trees.flush(ROOT, self._roots) if self._options.stops else None
         self._previous = index = self._scan(depth, [], flushed)
         return [Tree(TREE, ROOT, index, self._options.secret, held=True)] if self._options.stops else ()
@@ -356,8 +356,9 @@ class Files:
             return None
 
     def _known_bytes(self) -> int:
-        index = self._previous or self._cached()
-        return index.total_bytes if index else 0
+        # It may take a second to read: `prepare` needs it again.
+        self._previous = self._previous or self._cached()
+        return self._previous.total_bytes if self._previous else 0
 
     def _keep(self, index: trees.Index) -> None:
         private_dir(self._host.paths.cache)

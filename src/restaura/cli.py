@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from types import FrameType
 from typing import NoReturn
 
-from restaura import CONTRACT, __version__
+from restaura import CONTRACT, __version__, process
 from restaura.audit.rendering import FORMATS
 from restaura.audit.texts import LANGUAGES
 from restaura.errors import ConfigError, Exit, RestauraError
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     signal.signal(signal.SIGTERM, _terminated)
+    process.give_memory_back()
     try:
         options = parser().parse_args(arguments)
         if options.root_only and os.geteuid() != 0:

@@ -20,9 +20,19 @@ from restaura.errors import RestauraError, SourceError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
 ERROR_CHARACTERS = 2000
 KILL_SECONDS = 5
 BUFFER_BYTES = 1 << 18
+
+
+def give_memory_back() -> None:
+    """Have large blocks mapped one by one, so that the kernel has them again as soon as they are free (mallopt(3)).
+
+    glibc would keep them for the next of that size after the first was free: parts of uploads then add up.
+    """
+    with contextlib.suppress(AttributeError):
+        _libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _die_with_parent() -> None:

@@ -410,7 +410,7 @@ def test_a_server_that_cannot_be_made_a_replica_is_refused_before_it_is_held(
     server: Server, host: Host, point: MemoryPoint, folder: Path
 ) -> None:
     server.cli("ACL", "SETUSER", "half", "on", ">half-Pw", "~*", "&*", "+@all", "-replicaof")
-    with pytest.raises(RefusedError, match=r"half.*replicaof"):
+    with pytest.raises(RefusedError, match="replicaof"):
         source(host, server, "half-Pw", user="half").stage(point, Target("live"))
     server.stop(kill=True)
     with (folder / "redis.conf").open("a") as file:

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from restaura import locks, process, units
 from restaura.config.schema import Config, Pause, PauseStep, Plan
@@ -39,6 +40,7 @@ class Paused:
         self._limited = limit < UNLIMITED
         self._begun = self._ended = 0.0
         self._over = False
+        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
@@ -74,9 +76,11 @@ class Paused:
 
     def resume(self) -> None:
         """Let everything go on; SourceError names what does not, after all was tried."""
-        if not self._over:
-            self._over = True
-            self.broken = "; ".join(filter(None, map(_come_back, self._rows)))
+        with self._lock:
+            if not self._over:
+                # While a component cannot start what it took over: that would be taken for ingestion.
+                self.broken = "; ".join(filter(None, map(_come_back, self._rows)))
+                self._over = True
         self._note(resume(self._rows))
         self._ended = time.monotonic()
 
@@ -93,16 +97,23 @@ class Paused:
         return [one for one in stopped if one in wanted or one["rank"] > below.get(one["project"], one["rank"])]
 
     def hand_over(self, taken: Collection[str]) -> None:
-        """Leave the units and containers (ids) that were `taken` to a component, which owes their start by now.
+        """Leave the units and containers (ids) that were `taken` to a component, which owes their start by now."""
+        with self._lock:
+            for row in self._rows:
+                stopped = _stopped_of(row)
+                row["handed"] = [*row.get("handed", ()), *(one for one in stopped if _name_of(one) in taken)]
+                stopped[:] = [one for one in stopped if _name_of(one) not in taken]
 
-        It may start them before this pause ends, so from now on it alone says whether they held still.
-        """
-        for row in self._rows:
-            row["taken"] = [*row.get("taken", ()), *taken]
-            if row["kind"] == "units":
-                row["ran"] = [one for one in row["ran"] if one not in taken]
-            elif row["kind"] == "containers":
-                row["held"] = {**row["held"], "stop": [one for one in row["held"]["stop"] if one["id"] not in taken]}
+    def hand_back(self, taken: Collection[str]) -> bool:
+        """Take them back: nothing goes on before this pause ends. False when it has: the component is to start them."""
+        with self._lock:
+            if self._over:
+                return False
+            for row in self._rows:
+                handed = row.get("handed", ())
+                _stopped_of(row).extend(one for one in handed if _name_of(one) in taken)
+                row["handed"] = [one for one in handed if _name_of(one) not in taken]
+            return True
 
     def insist(self, debt: str) -> None:
         """Try again, until ingestion goes on or this process ends: then `recover` does."""
@@ -162,6 +173,17 @@ def _end(host: Host, one: Paused, hold: Hold, limit: float) -> None:
         one.problems.append(f"ingestion was paused for {one.seconds:.1f} s; the pause's limit is {limit:.0f} s")
     if one.broken:
         one.problems.append(f"ingestion was not paused all the time: {one.broken}")
+
+
+def _stopped_of(row: Row) -> list[Any]:
+    """Return what a step has stopped, the list itself: names of units, or rows of containers; empty for other kinds."""
+    found: list[Any] = row["ran"] if row["kind"] == "units" else row["held"]["stop"] if "held" in row else []
+    return found
+
+
+def _name_of(one: Any) -> str:
+    """Return by what a component calls what it takes over: a unit's name, a container's id."""
+    return one if isinstance(one, str) else str(one["id"])
 
 
 def _come_back(row: Row) -> str:

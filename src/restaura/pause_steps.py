@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -101,7 +102,7 @@ class _Units:
         return []
 
     def come_back(self, row: Row) -> str:
-        back = [one for one in units.running([*row["units"], *row["ran"]]) if one not in row.get("taken", ())]
+        back = units.running([*row["units"], *row["ran"]])
         return f"{', '.join(back)} started by itself: name what starts it, as its timer, in `units` too" if back else ""
 
     def told(self, step: PauseStep) -> tuple[str, str]:
@@ -151,10 +152,7 @@ class _Containers:
 
     def come_back(self, row: Row) -> str:
         since = datetime.fromisoformat(row["since"])
-
-        def chosen(one: Container) -> bool:
-            return one.id not in row.get("taken", ()) and _takes(one, row["names"], row["labels"])
-
+        chosen = partial(_takes, names=row["names"], labels=row["labels"])
         return stopping.intruders(row["held"], since, (), chosen, LOOK_SECONDS)
 
     def told(self, step: PauseStep) -> tuple[str, str]:

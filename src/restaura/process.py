@@ -75,6 +75,9 @@ class Child:
             )
         except (FileNotFoundError, PermissionError) as error:
             self._errors.close()
+            # A folder to start in, or an account to become, may be what is wrong.
+            if error.filename != argv[0]:
+                raise
             wrong = "is not installed" if isinstance(error, FileNotFoundError) else "may not be executed"
             raise RestauraError(
                 f"the program {_text(argv[0])} {wrong}", fix="ansible-playbook setup_backup.yml"

@@ -192,8 +192,12 @@ def shown(system: System, *arguments: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, env=system.environment(), check=True).stdout
 
 
+@pytest.mark.parametrize("late", ["files.Files", "docker_volumes.DockerVolumes"])
 @pytest.mark.usefixtures("containers")
-def test_what_a_component_stops_too_stays_stopped_until_it_is_copied(tree: Path, tmp_path: Path) -> None:
+def test_what_a_component_stops_too_stays_stopped_until_all_is_copied_or_the_pause_ends(
+    tree: Path, tmp_path: Path, late: str
+) -> None:
+    """The other component is copied long before the `late` one holds still, and must not start what it took over."""
     worker("etl", "--label", "etl=1", "-v", "etl_state:/data")
     run("systemctl", "start", OTHER)
     trace = tmp_path / "trace"
@@ -209,14 +213,18 @@ def test_what_a_component_stops_too_stays_stopped_until_it_is_copied(tree: Path,
     )
     driver = textwrap.dedent(
         f"""
-        import subprocess, sys
+        import subprocess, sys, time
         from restaura import cli, log
-        event = log.Log.event
+        from restaura.sources import {late.partition(".")[0]}
+        event, freeze = log.Log.event, {late}.freeze
         def looking(self, name, level="info", **fields):
             event(self, name, level, **fields)
-            if name == "resumed":
-                subprocess.run({running!r}, shell=True)
-        log.Log.event = looking
+            if name in ("released", "resumed"):
+                subprocess.run("echo " + name + " >> {trace};" + {running!r}, shell=True)
+        def slow(*arguments):
+            time.sleep(4)
+            return freeze(*arguments)
+        log.Log.event, {late}.freeze = looking, slow
         sys.exit(cli.main())
         """
     )
@@ -225,7 +233,9 @@ def test_what_a_component_stops_too_stays_stopped_until_it_is_copied(tree: Path,
     answer = json.loads(done.stdout)
     assert done.returncode == 0, answer
     assert [one["good"] for one in answer["components"]] == [True, True]
-    assert trace.read_text().splitlines()[1] == "active", "what no component stops goes on when the pause ends"
+    seen = trace.read_text().split()
+    assert seen[:4] == ["released", "inactive", "inactive", "exited"], "nothing goes on before the pause ends"
+    assert seen[seen.index("resumed") + 2] == "active", "what no component stops goes on when it does"
     assert all(one["stop_seconds"] > 0 for one in answer["components"])
     assert [active(INGEST), active(OTHER), state("etl")] == ["active", "active", "running"]
 

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from restaura.host import Host
 from restaura.paths import Paths, write_atomic
 from restaura.pause import paused
 from restaura.pause_steps import KINDS
-from restaura.volumes.daemon import Container
 
 SECRET = "S3CRET-token"
 
@@ -358,26 +357,33 @@ def test_a_unit_that_is_not_there_is_named_before_anything_is_paused(
         pause.check(host, plan_of(host))
 
 
-def test_what_a_component_took_over_may_go_on_before_the_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    def container(name: str) -> Container:
-        told: dict[str, Any] = dict.fromkeys((one.name for one in fields(Container)), "")
-        return Container(**{**told, "id": f"id-{name}", "name": name, "labels": {"etl": "1"}})
+def test_what_a_component_took_over_goes_on_with_the_pause_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("restaura.units.start", started.extend)
+    monkeypatch.setattr("restaura.units.running", lambda _: list(started))
+    monkeypatch.setattr("restaura.volumes.stopping.intruders", lambda *_: "")
 
-    def started(*given: Any) -> str:
-        return ", ".join(one for one in ("etl", "other") if given[3](container(one)))
+    def go_on(held: dict[str, Any]) -> list[str]:
+        started.extend(one["id"] for one in held["stop"])
+        return []
 
-    monkeypatch.setattr("restaura.volumes.stopping.intruders", started)
-    monkeypatch.setattr("restaura.units.running", lambda units: list(dict.fromkeys(units)))
-    held = {"stop": [{"id": "id-etl"}, {"id": "id-other"}], "pause": [], "commands": []}
+    monkeypatch.setattr("restaura.volumes.stopping.go_on", go_on)
+    held = {"stop": [{"id": "etl"}, {"id": "other"}], "pause": [], "commands": []}
     rows = [
         {"kind": "containers", "held": held, "since": "2026-01-01T00:00:00+00:00", "names": [], "labels": ["etl=1"]},
-        {"kind": "units", "units": ["ingest.service", "etl.service"], "ran": ["ingest.service", "etl.service"]},
+        {"kind": "units", "units": ["early", "late"], "ran": ["early", "late"]},
+        {"kind": "command", "command": "true", "resume": "true", "mark": "x", "ended": True},
     ]
     one = pause.Paused(rows=rows)
-    one.hand_over(["ingest.service"])
-    one.hand_over(["id-etl"])
-    assert KINDS["containers"].come_back(rows[0]) == "other"
-    assert KINDS["units"].come_back(rows[1]).startswith("etl.service started by itself")
+    one.hand_over(["early", "late"])
+    one.hand_over(["etl"])
+    assert one.hand_back(["early"])
+    assert one.hand_back(["etl"])
+    assert started == []
+    one.resume()
+    assert one.broken == ""
+    assert sorted(started) == ["early", "etl", "other"]
+    assert not one.hand_back(["late"]), "the component starts it"
 
 
 def test_what_a_person_would_type() -> None:

@@ -128,13 +128,16 @@ class DockerVolumes:
                 return
             stack.push(turn.pop_all())
 
+        ids = [one["id"] for one in taken]
+
         def stop(limit: float) -> None:
             if paused:
-                paused.hand_over([one["id"] for one in taken])
+                paused.hand_over(ids)
             captured.notes += stopping.hold_still(held, limit)
 
         def start() -> None:
-            captured.notes += stopping.go_on(held)
+            back = ids if paused and paused.hand_back(ids) else ()
+            captured.notes += stopping.go_on({**held, "stop": [one for one in held["stop"] if one["id"] not in back]})
 
         debt = (OWNER, "hold", {"held": held})
         captured.hold = stack.enter_context(Hold(self._host.journal, debt, stop_limit, stop, start, broken))

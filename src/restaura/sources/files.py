@@ -218,7 +218,8 @@ class Files:
 
             def start() -> None:
                 with alone:
-                    units.start(ran)
+                    back = taken if paused and paused.hand_back(taken) else ()
+                    units.start([one for one in ran if one not in back])
 
             def broken() -> str:
                 back = units.running([*self._options.stops, *ran])

@@ -11,6 +11,7 @@ and do not count.
 import hashlib
 import json
 import struct
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -99,12 +100,11 @@ def _part_names(index: Index) -> dict[str, str]:
     found: dict[str, tuple[str, str]] = {}
     # Parts are few, entries may be a great many.
     same: dict[tuple[str, str], tuple[str, str]] = {}
-    many: dict[str, set[str]] = {}
     for entry in index.entries:
         root = next((one for one in roots if entry.path == one or entry.path.startswith(f"{one}/")), "")
         first = entry.path[len(root) :].strip("/").split("/")[0]
         inner = f"{root}/{first}" if root and first and f"{root}/{first}" in directories else root
         found[entry.path] = same.setdefault((root, inner), (root, inner))
-        many.setdefault(root, set()).add(inner)
-    named = {one: f"/{one[0] if len(many[one[0]]) > _PARTS else one[1]}" for one in same}
+    many = Counter(root for root, _ in same)
+    named = {(root, inner): f"/{root if many[root] > _PARTS else inner}" for root, inner in same}
     return {path: named[one] for path, one in found.items()}

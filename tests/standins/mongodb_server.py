@@ -16,6 +16,7 @@ import base64
 import ctypes
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import signal
@@ -45,6 +46,7 @@ WRITES |= {"dropindexes", "collmod", "renamecollection"}
 OPEN = {"hello", "ismaster", "saslstart", "saslcontinue", "buildinfo", "ping", "endsessions"}
 GENERIC = {"$db", "lsid", "$clusterTime", "$readPreference", "writeConcern", "readConcern", "comment", "txnNumber"}
 ITERATIONS = 15000
+LARGEST_BATCH = 16 << 20
 CODES = {13: "Unauthorized", 18: "AuthenticationFailed", 20: "IllegalOperation", 26: "NamespaceNotFound"}
 CODES |= {48: "NamespaceExists", 59: "CommandNotFound", 123: "NotAReplicaSet", 166: "CommandNotSupportedOnView"}
 CODES |= {246: "SnapshotUnavailable"}
@@ -295,11 +297,11 @@ class Standin:
         at = concern.get("atClusterTime") or self.take()
         found = self.snapshots[at].get(namespace, [])
         found = found[: document.get("limit") or len(found)]
-        number = 0
-        if len(found) > 101:
+        number, count = 0, fitting(found, document.get("batchSize") or 101)
+        if found[count:]:
             number = int.from_bytes(os.urandom(6), "little") | 1 << 60
-            self.cursors[number] = found[101:]
-        documents = [RawBSONDocument(one) for one in found[:101]]
+            self.cursors[number] = found[count:]
+        documents = [RawBSONDocument(one) for one in found[:count]]
         return {"cursor": {"firstBatch": documents, "id": bson.Int64(number), "ns": namespace, "atClusterTime": at}}
 
     def take(self) -> Timestamp:
@@ -321,10 +323,11 @@ class Standin:
         if document["getMore"] not in self.cursors:
             return None
         rest = self.cursors.pop(document["getMore"])
-        if rest[1000:]:
-            self.cursors[document["getMore"]] = rest[1000:]
-        number = document["getMore"] if rest[1000:] else 0
-        batch = [RawBSONDocument(one) for one in rest[:1000]]
+        count = fitting(rest, document.get("batchSize") or len(rest))
+        if rest[count:]:
+            self.cursors[document["getMore"]] = rest[count:]
+        number = document["getMore"] if rest[count:] else 0
+        batch = [RawBSONDocument(one) for one in rest[:count]]
         namespace = f"{document['$db']}.{document['collection']}"
         return {"cursor": {"nextBatch": batch, "id": bson.Int64(number), "ns": namespace}}
 
@@ -493,6 +496,13 @@ def exactly(connection: socket.socket, size: int) -> bytes:
 def reply(request: int, document: dict[str, Any]) -> bytes:
     body = struct.pack("<IB", 0, 0) + bson.encode(document)
     return HEADER.pack(16 + len(body), request, request, OP_MSG) + body
+
+
+def fitting(documents: list[bytes], most: int) -> int:
+    """Return how many of the first documents an answer holds: `most`, and no more than 16 MiB, but one at least."""
+    sizes = itertools.accumulate(len(one) for one in documents[:most])
+    within = itertools.takewhile(lambda size: size <= LARGEST_BATCH, sizes)
+    return max(1, sum(1 for _ in within)) if documents else 0
 
 
 def first_batch(namespace: str, documents: list[Any]) -> dict[str, Any]:

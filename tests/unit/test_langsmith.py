@@ -4,7 +4,7 @@
 import io
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def asking(answers: Iterator[Any]) -> Api:
 
 
 def test_a_list_that_repeats_itself_is_no_list() -> None:
-    with pytest.raises(SourceError, match="same page again, at offset 100"):
+    with pytest.raises(SourceError, match="same page again, at offset 99"):
         list(asking(itertools.repeat([{"id": one} for one in range(100)])).pages("/v1/x"))
     with pytest.raises(SourceError, match="same page again and again"):
         list(asking(itertools.repeat({"items": [1], "next_cursor": "a"})).cursor_pages("/v1/x"))
@@ -129,5 +129,56 @@ def test_a_list_that_repeats_itself_is_no_list() -> None:
 
 def test_a_list_ends_with_its_last_page() -> None:
     full, rest = [{"id": one} for one in range(100)], [{"id": 100}]
-    assert len(list(asking(iter([{"repos": full}, {"repos": rest}])).pages("/v1/x", "repos"))) == 101
-    assert list(asking(iter([full, []])).pages("/v1/x")) == full
+    assert len(list(asking(iter([{"repos": full}, {"repos": [full[-1], *rest]}])).pages("/v1/x", "repos"))) == 101
+    assert list(asking(iter([full, full[-1:]])).pages("/v1/x")) == full
+
+
+def listing(items: list[int], changes: dict[int, Callable[[list[int]], None]]) -> Api:
+    """Return an API that lists `items`, of which the n-th answer is given only after its change."""
+    api: Any = Api(Service("http://127.0.0.1:9"), 0.0, time.monotonic() + 60, 60, "component x")
+    numbers = itertools.count(1)
+
+    def read(*_: Any, params: dict[str, int], **__: Any) -> Any:
+        if change := changes.get(next(numbers)):
+            change(items)
+        return [{"id": one} for one in items[params["offset"] :][: params["limit"]]]
+
+    api._read = read
+    return api  # type: ignore[no-any-return]
+
+
+def removal(*gone: int) -> Callable[[list[int]], None]:
+    def remove(items: list[int]) -> None:
+        for one in gone:
+            items.remove(one)
+
+    return remove
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({2: removal(5)}, set()),
+        ({2: removal(99)}, set()),
+        ({2: removal(*range(100))}, set()),
+        ({3: removal(*range(150))}, set()),
+        ({4: removal(249)}, set()),
+        ({2: removal(200)}, {200}),
+        ({2: removal(5), 3: removal(6), 4: removal(7)}, set()),
+        # An item that is changed goes to the end of a list that is sorted by that.
+        ({2: lambda items: items.append(items.pop(3))}, set()),
+        ({2: lambda items: items.insert(0, 1000)}, set()),
+    ],
+)
+def test_what_moves_up_in_a_list_since_others_were_deleted_is_not_left_out(
+    changes: dict[int, Callable[[list[int]], None]], gone: set[int]
+) -> None:
+    found = [one["id"] for one in listing(list(range(250)), changes).pages("/v1/x")]
+    assert len(found) == len(set(found))
+    assert set(range(250)) - set(found) == gone
+
+
+def test_a_list_that_shrinks_for_ever_is_not_read_for_ever() -> None:
+    changes = {number: removal(number) for number in range(2, 10_000)}
+    with pytest.raises(SourceError, match="changes faster"):
+        list(listing(list(range(10_000)), changes).pages("/v1/x"))

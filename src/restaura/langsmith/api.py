@@ -20,6 +20,9 @@ from restaura.web import AnswerError, Service
 
 T = TypeVar("T")
 LIMIT = 100  # the most that v1 gives in one page
+SMALLEST_PAGE = 2  # one item that the page before ended with, and one more
+STEPS_BACK = 50  # in one list, whose items were deleted while it was read
+KEPT_IDENTITIES = 10 * LIMIT
 PAGE_BYTES = 4 << 20  # of an answer; what is larger is asked for again in smaller pages
 PATIENCE = 120.0
 CHUNK = 1 << 18
@@ -49,6 +52,12 @@ def moment_of(text: str) -> datetime:
     """Return the moment that the API wrote; without an offset it is UTC."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _identity(item: Any) -> str:
+    """Return what an item of a list is known by: its id, or what a commit or a dataset's version has instead."""
+    named = next((item[one] for one in ("id", "commit_hash", "as_of") if item.get(one)), None)
+    return str(named) if named else json.dumps(item, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -127,13 +136,18 @@ class Api:
             raise
 
     def pages(self, path: str, key: str = "", **params: Any) -> Iterator[Any]:
-        """Yield every item of a list that is paged by limit and offset (below `key`, or the answer itself)."""
-        offset, last, size = 0, b"", LIMIT
+        """Yield every item of a list that is paged by limit and offset (below `key`, or the answer itself), each once.
+
+        A page begins with the last item of the one before. When nothing that was given stands there, items were
+        deleted or moved to the list's end meanwhile, and those that moved up unseen are gone back for.
+        """
+        offset, size, last, backward = 0, LIMIT, b"", 0
+        given: dict[str, None] = {}
         while True:
-            given = {**params, "limit": size, "offset": offset}
-            answer = self._read("GET", path, params=given, most=PAGE_BYTES if size > 1 else 0)
-            if answer is None and size > 1:
-                size = max(1, size // 4)
+            asked = {**params, "limit": size, "offset": offset}
+            answer = self._read("GET", path, params=asked, most=PAGE_BYTES if size > SMALLEST_PAGE else 0)
+            if answer is None and size > SMALLEST_PAGE:
+                size = max(SMALLEST_PAGE, size // 4)
                 continue
             items = answer.get(key) if key and isinstance(answer, dict) else answer
             if not isinstance(items, list):
@@ -141,10 +155,23 @@ class Api:
             digest = hashlib.sha256(json.dumps(items).encode()).digest()
             if items and digest == last:
                 raise SourceError(f"the API gives the same page again, at offset {offset}", where=self._at(path))
-            yield from items
+            names = [_identity(one) for one in items]
+            if offset and (not names or names[0] not in given):
+                backward += 1
+                if backward > STEPS_BACK:
+                    what = "the list changes faster than it can be read"
+                    raise SourceError(what, where=self._at(path), fix="run the plan again when less is deleted")
+                offset, last = max(0, offset - size), b""
+                continue
+            for name, one in zip(names, items, strict=True):
+                if name not in given:
+                    given[name] = None
+                    yield one
+            for name in list(given)[:-KEPT_IDENTITIES]:
+                del given[name]
             if len(items) < size:
                 return
-            offset, last = offset + len(items), digest
+            offset, last = offset + len(items) - 1, digest
 
     def cursor_pages(self, path: str, **params: Any) -> Iterator[Any]:
         """Yield every item of a list that is paged by `next_cursor`."""

@@ -24,10 +24,13 @@ from restaura.trees import Index
 DESCRIPTION = "server.json"
 FORMAT = 1
 CHUNK = 1 << 18
-# Collections that are copied at once; each may hold a batch of 16 MB.
+# Collections that are copied at once. Of a batch, which a server makes of up to 16 MB, the driver holds four copies.
 THREADS = 2
+BATCH_BYTES = 2 << 20
 _SETTLE_SECONDS = 30
 _TRIES = 5
+# Canonical Extended JSON is about so many times as big as the BSON that it tells of.
+_EXPORT_SHARE = 2
 _HISTORY = "minSnapshotHistoryWindowInSeconds"
 # Commands that change what there is, by the names of serverStatus().metrics.commands.
 _CHANGING = ("create", "createIndexes", "drop", "dropDatabase", "dropIndexes", "collMod", "renameCollection")
@@ -37,7 +40,7 @@ class Reading(io.RawIOBase):
     """A stream made of pieces of bytes, as they come."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._left = pieces, b""
+        self._pieces, self._left = pieces, memoryview(b"")
 
     def readable(self) -> bool:
         """Whether it can be read."""
@@ -49,7 +52,7 @@ class Reading(io.RawIOBase):
             piece = next(self._pieces, None)
             if piece is None:
                 return 0
-            self._left = piece
+            self._left = memoryview(piece)
         size = min(len(buffer), len(self._left))
         buffer[:size], self._left = self._left[:size], self._left[size:]
         return size
@@ -182,7 +185,8 @@ class FrozenServer:
             return all(copied.read(len(batch)) == batch for batch in self._batches(one)) and not copied.read(1)
 
     def _batches(self, one: Collection, session: Any = None) -> Iterator[bytes]:
-        return iter(self._client[one.database][one.data_name].find_raw_batches(session=session))
+        count = max(2, BATCH_BYTES // one.average) if one.average else 0
+        return iter(self._client[one.database][one.data_name].find_raw_batches(session=session, batch_size=count))
 
     # Artifacts
 
@@ -194,7 +198,7 @@ class FrozenServer:
                 self._check_there(one)
             yield _small(one.metadata_file, one.metadata())
             if one.export_file and self._exports:
-                yield Stream(one.export_file, partial(self._export, one), expected_bytes=0)
+                yield Stream(one.export_file, partial(self._export, one), expected_bytes=_EXPORT_SHARE * one.size)
         for kind, data in self._accounts.items():
             if data:
                 name = USERS[kind]

@@ -5,7 +5,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +21,10 @@ _LONGEST, _LONGEST_STORED = 238, 200
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection, view or time series; options and indexes are as the server lists them, the size in bytes."""
+    """A collection, view or time series; options and indexes are as the server lists them.
+
+    `size` is that of all documents and `average` that of one, in bytes; 0 where this user is not told.
+    """
 
     database: str
     name: str
@@ -30,6 +33,7 @@ class Collection:
     indexes: Sequence[dict[str, Any]] = ()
     uuid: str = ""
     size: int = 0
+    average: int = 0
 
     @property
     def namespace(self) -> str:
@@ -175,20 +179,20 @@ def _described(handle: Any, listed: dict[str, Any], *, sized: bool) -> Collectio
         # The namespace, which servers before 4.4 list, is not the index's own.
         one.pop("ns", None)
     uuid = listed.get("info", {}).get("uuid")
-    size = _size(handle, name) if sized and kind != "view" else 0
-    return Collection(
-        handle.name, name, kind, dict(listed.get("options", {})), indexes, bytes(uuid).hex() if uuid else "", size
+    found = Collection(
+        handle.name, name, kind, dict(listed.get("options", {})), indexes, bytes(uuid).hex() if uuid else ""
     )
+    return _sized(handle, found) if sized and kind != "view" else found
 
 
-def _size(handle: Any, name: str) -> int:
-    """Return the bytes of a collection's documents; 0 where this user is not told."""
+def _sized(handle: Any, one: Collection) -> Collection:
     from pymongo.errors import OperationFailure
 
     try:
-        return int(handle.command("collStats", name).get("size", 0))
+        told = handle.command("collStats", one.name)
     except OperationFailure:
-        return 0
+        return one
+    return replace(one, size=int(told.get("size", 0)), average=int(told.get("avgObjSize", 0)))
 
 
 def identity(found: Iterable[Collection]) -> list[str]:

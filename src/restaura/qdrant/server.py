@@ -25,7 +25,7 @@ from restaura.web import AnswerError, Service
 STAGE = "restaura_stage_"
 PATIENCE = 10
 UPLOADED = "restaura.snapshot"
-PAGE_BYTES = 4 << 20
+PAGE_BYTES = 1 << 20
 FIRST_PAGE, LONGEST_PAGE = 8, 4096
 
 
@@ -151,7 +151,7 @@ class Server:
         return int(self.call("POST", f"{_path(collection)}/points/count", {"exact": True}, repeatable=True)["count"])
 
     def points(self, collection: str) -> Iterator[dict[str, Any]]:
-        """Yield every point with all vectors and its payload, in the order of ids; pages are a few MB.
+        """Yield every point with all vectors and its payload, in the order of ids; pages are about 1 MiB.
 
         A collection in strict mode may allow less (qdrant.tech/documentation/guides/administration, Strict mode).
         """

@@ -227,7 +227,7 @@ class FrozenServer:
         lines = "".join(f"file {one} seq 1 type {kind}\n" for one, kind in kept)
         (target / f"{name}.manifest").write_text(lines)
         return [
-            Stream(f"{AOF}/{one.name}", partial(_opened, one), expected_bytes=0, varies=True)
+            Stream(f"{AOF}/{one.name}", partial(_opened, one), expected_bytes=one.stat().st_size, varies=True)
             for one in sorted(target.iterdir())
         ]
 

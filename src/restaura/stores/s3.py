@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from restaura.host import Host
 
 # S3 takes 10,000 parts of 5 MiB to 5 GiB. Parts of one size as long as possible: Cloudflare R2 refuses others.
-PART_BYTES = 16 * MIB
+PART_BYTES = 5 * MIB
 PART_BYTES_UNKNOWN = 64 * MIB
 PARTS_OF_ONE_SIZE = 5000
 PARTS_BEFORE_DOUBLING = 1000
@@ -52,6 +52,7 @@ class S3Blobs:
         self._prefix = f"{prefix}/" if prefix else ""
         self._config = config
         self._host = host
+        self._session: Any = None
         self._clients: dict[str, Any] = {}
         weakref.finalize(self, _close, self._clients)
         self._lock = threading.Lock()
@@ -193,10 +194,12 @@ class S3Blobs:
             max_pool_connections=2 * THREADS,
             **known,
         )
-        keys = [self._host.secret("stores", self._config.name, name) for name in ("s3_access_key", "s3_secret_key")]
-        access, secret = [one.read_text().strip() if one else None for one in keys]
-        session = boto3.session.Session(access, secret, region_name=self._config.s3_region)
-        client = session.client("s3", endpoint_url=self._endpoint, config=config)
+        if self._session is None:
+            # One for all clients: each session reads S3's whole model anew, 10 MiB in memory.
+            keys = [self._host.secret("stores", self._config.name, name) for name in ("s3_access_key", "s3_secret_key")]
+            access, secret = [one.read_text().strip() if one else None for one in keys]
+            self._session = boto3.session.Session(access, secret, region_name=self._config.s3_region)
+        client = self._session.client("s3", endpoint_url=self._endpoint, config=config)
         client.meta.events.register("before-sign.s3.PutObject", _await_no_empty_body)
         if purpose == "conditional":
             # As a plain header: boto3 before 1.35 has no such argument.

@@ -88,13 +88,21 @@ class _Units:
 
     def preflight(self, step: PauseStep) -> tuple[list[Problem], list[str]]:
         fix = "correct `units` of the pause: systemctl list-unit-files"
-        return [(f"systemd does not know {one}", fix) for one in units.missing(step.units)], []
+        named = units.stopped_with(step.units)
+        started = [one for one in units.triggered(step.units) if one not in named]
+        starting = [one for one in units.triggers(step.units) if one not in named]
+        warnings = [f"what {one} may be at when the pause begins is not stopped: name it too" for one in started]
+        warnings += [f"{one} may start what is paused: name it too" for one in starting]
+        return [(f"systemd does not know {one}", fix) for one in units.missing(step.units)], warnings
 
     def plan(self, _: Host, __: Plan, ___: str, step: PauseStep) -> Row:
-        return {"units": list(step.units), "ran": units.running(step.units)}
+        watched = [*units.stopped_with(step.units), *units.triggered(step.units)]
+        return {"units": list(step.units), "ran": units.running(step.units), "watched": watched}
 
     def pause(self, row: Row, seconds: float) -> list[str]:
         units.stop(row["ran"], seconds)
+        # A job that a timer starts may have ended again when the pause does.
+        row["started"] = units.invocations(row["watched"])
         return []
 
     def resume(self, row: Row) -> list[str]:
@@ -102,8 +110,12 @@ class _Units:
         return []
 
     def come_back(self, row: Row) -> str:
-        back = units.running([*row["units"], *row["ran"]])
-        return f"{', '.join(back)} started by itself: name what starts it, as its timer, in `units` too" if back else ""
+        back = set(units.running([*row["units"], *row["ran"], *row["watched"]]))
+        now, before = units.invocations(row["watched"]), row.get("started", {})
+        back |= {one for one, start in now.items() if start and start != before.get(one, start)}
+        names = ", ".join(sorted(back))
+        fix = "name it, and what starts it, as its timer, in `units` too"
+        return f"{names} started by itself, or was never stopped: {fix}" if back else ""
 
     def told(self, step: PauseStep) -> tuple[str, str]:
         names = " ".join(step.units)

@@ -11,6 +11,7 @@ START_SECONDS = 120
 STOP_SECONDS = 120
 # What systemd stops together with a unit (systemd.unit(5), "Mapping of unit properties to their inverses").
 _STOPPED_TOO = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+_SHOWN = ("Id", "LoadState", "ActiveState", "Type", "RemainAfterExit", "InvocationID", "Triggers", "TriggeredBy")
 _RUNS = ("active", "reloading", "refreshing", "activating")
 
 
@@ -42,6 +43,21 @@ def stopped_with(units: Iterable[str]) -> list[str]:
             found.append(name)
             left += [one for key in _STOPPED_TOO for one in shown.get(key, "").split()]
     return found
+
+
+def triggered(units: Iterable[str]) -> list[str]:
+    """Return what `units` start: the services of timers, paths and sockets."""
+    return _all("Triggers", units)
+
+
+def triggers(units: Iterable[str]) -> list[str]:
+    """Return the timers, paths and sockets that run, and start one of `units`."""
+    return [one for one in _all("TriggeredBy", units) if _show(one).get("ActiveState") in _RUNS]
+
+
+def invocations(units: Iterable[str]) -> dict[str, str]:
+    """Return the id of the latest start of each of `units`; empty for one that was not started since it was loaded."""
+    return {shown["Id"]: shown.get("InvocationID", "") for one in units if "Id" in (shown := _show(one))}
 
 
 def stop(units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
@@ -83,6 +99,10 @@ def confirm(units: Sequence[str]) -> None:
         raise SourceError(what, where=", ".join(failed), fix=_look(failed))
 
 
+def _all(key: str, units: Iterable[str]) -> list[str]:
+    return sorted({other for one in units for other in _show(one).get(key, "").split()})
+
+
 def _is_job(unit: str) -> bool:
     shown = _show(unit)
     return (shown.get("Type"), shown.get("RemainAfterExit")) == ("oneshot", "no")
@@ -92,7 +112,7 @@ def _show(unit: str) -> dict[str, str]:
     """Return what systemd says of a unit; nothing where there is no systemd."""
     if not shutil.which("systemctl"):
         return {}
-    names = ",".join(("Id", "LoadState", "ActiveState", "Type", "RemainAfterExit", *_STOPPED_TOO))
+    names = ",".join((*_SHOWN, *_STOPPED_TOO))
     code, out, _ = run(["systemctl", "show", f"--property={names}", "--", unit], accept=range(256))
     return dict(line.split("=", 1) for line in out.decode().splitlines() if "=" in line) if code == 0 else {}
 

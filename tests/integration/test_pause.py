@@ -2,6 +2,7 @@
 """A plan's pause with real units, containers and a service: what stands still, what goes on for certain, what stays."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -349,6 +350,43 @@ def test_ingestion_that_comes_back_by_itself_leaves_no_good_point(tree: Path, tm
     assert answer["components"][0]["state"] == "torn"
     assert f"{INGEST} started by itself" in answer["problems"][0]
     system.run("restore", "--component", "app", expect=5)
+
+
+@pytest.mark.parametrize(
+    ("named", "ticks", "lasts", "broken"),
+    [
+        (["ingest-tick.service"], 0.1, "true", True),
+        (["ingest-tick.timer"], 60, "sleep infinity", True),
+        (["ingest-tick.timer", "ingest-tick.service"], 0.1, "true", False),
+    ],
+    ids=["its timer goes on", "its job goes on", "neither"],
+)
+def test_a_job_that_a_timer_starts_in_the_pause_leaves_no_good_point(
+    tree: Path, tmp_path: Path, named: list[str], ticks: float, lasts: str, broken: bool
+) -> None:
+    write_unit("ingest-tick.service", f"Type=oneshot\nExecStart=/bin/sh -c 'date >> /run/ingest-ticks; {lasts}'")
+    timer = UNITS / "ingest-tick.timer"
+    timer.write_text(f"[Timer]\nOnActiveSec=0\nOnUnitInactiveSec={ticks}\nAccuracySec=10ms\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", timer.name)
+    ticked = Path("/run/ingest-ticks")
+    wait_until(ticked.exists)
+    inside = {
+        "command": f"wc -l < {ticked} > {tmp_path}/begun; sleep 1.5",
+        "resume": f"wc -l < {ticked} > {tmp_path}/over",
+    }
+    system = paused_by(tree, tmp_path, {"units": named}, inside)
+    answer = system.run("run", "daily", expect=3 if broken else 0)
+    assert answer["components"][0]["state"] == ("torn" if broken else "complete")
+    if broken:
+        assert "ingest-tick.service started by itself, or was never stopped" in answer["problems"][0]
+        log = "".join(one.read_text() for one in (system.root / "var/log").rglob("*.jsonl"))
+        other = "ingest-tick.timer" if named == ["ingest-tick.service"] else "ingest-tick.service"
+        assert re.search(rf"{other} may [^\"]*name it too", log)
+    else:
+        assert (tmp_path / "begun").read_text() == (tmp_path / "over").read_text()
+    run("systemctl", "stop", timer.name, "ingest-tick.service")
+    ticked.unlink()
 
 
 def test_ingestion_that_does_not_go_on_is_loud_and_recover_mends_it(tree: Path, tmp_path: Path) -> None:

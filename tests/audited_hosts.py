@@ -375,7 +375,9 @@ def restaura(host: AuditedHost) -> None:
     row = {"store": "far", "host": "vps1", "plan": "nightly", "label": "x", "state": "complete", "seconds": 1.0}
     row |= {"consistency": "snapshot", "good": True, "bytes": 50_000, "proof": "proven"}
     row["point"] = new_id(datetime.now(UTC) - timedelta(hours=3))
-    shelf = {"listed": "", "error": "", "damaged": {}, "rows": [{**row, "component": one} for one in ("pg", "shop")]}
+    rows = [{**row, "component": one} for one in ("pg", "shop")]
+    place = "restic at s3:https://s3.example.org/b"
+    shelf = {"place": place, "listed": "", "error": "", "damaged": {}, "rows": rows}
     host.put("/var/lib/restaura/catalogue.json", json.dumps({"version": 1, "stores": {"far": shelf}}))
     host.put(
         "/etc/cron.d/restaura",

@@ -49,8 +49,12 @@ class Row:
 
 @dataclass
 class Shelf:
-    """What one store held when it was last asked: `listed` is when, `error` why the last asking failed."""
+    """What one store held when it was last asked: `listed` is when, `error` why the last asking failed.
 
+    `place` is where the store was then: what is known of one place says nothing of another.
+    """
+
+    place: str
     listed: str = ""
     error: str = ""
     rows: list[Row] = field(default_factory=list)
@@ -58,7 +62,8 @@ class Shelf:
 
 
 def load(host: Host) -> dict[str, Shelf]:
-    """Return the catalogue; empty when there is none or it is of another version."""
+    """Return what is known of the configured stores, each where it is now; empty when there is no such catalogue."""
+    places = {one.name: one.place for one in host.config.stores}
     try:
         data = json.loads(host.paths.catalogue.read_text())
         if data["version"] != VERSION:
@@ -66,6 +71,7 @@ def load(host: Host) -> dict[str, Shelf]:
         return {
             name: Shelf(**{**shelf, "rows": [Row(**row) for row in shelf["rows"]]})
             for name, shelf in data["stores"].items()
+            if shelf["place"] == places.get(name)
         }
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -76,7 +82,8 @@ def put(host: Host, store: str, points: list[StoredPoint]) -> None:
     rows = [row for point in points for row in _rows(store, point)]
     damaged = {point.id: point.damage for point in points if point.damage}
     with _changing(host) as shelves:
-        shelves[store] = Shelf(datetime.now(UTC).isoformat(timespec="seconds"), "", rows, damaged)
+        place = host.config.store(store).place
+        shelves[store] = Shelf(place, datetime.now(UTC).isoformat(timespec="seconds"), "", rows, damaged)
 
 
 def refresh(host: Host) -> dict[str, Shelf]:
@@ -86,12 +93,12 @@ def refresh(host: Host) -> dict[str, Shelf]:
             put(host, config.name, open_store(config, host).points())
         except RestauraError as error:
             with _changing(host) as shelves:
-                shelves.setdefault(config.name, Shelf()).error = str(error)
+                shelves.setdefault(config.name, Shelf(config.place)).error = str(error)
     return load(host)
 
 
 def current(host: Host) -> dict[str, Shelf]:
-    """Return the catalogue of the configured stores, asked for anew when it lacks one."""
+    """Return the catalogue of the configured stores, asked for anew when it lacks one, or one that moved."""
     shelves = load(host)
     names = [one.name for one in host.config.stores]
     if any(name not in shelves for name in names):

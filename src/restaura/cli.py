@@ -132,7 +132,11 @@ def parser() -> Parser:
         "--to", default="live", metavar="TARGET", help="live (default), dir:PATH, name:NEW or what a source adds"
     )
     one.add_argument("--path", action="append", default=[], help="only this path (files) or database (postgres)")
-    one.add_argument("--from-store", metavar="NAME", help="read from this store first")
+    one.add_argument(
+        "--from-store",
+        metavar="NAME",
+        help="read from this store first; what it has not is read from another, and said",
+    )
     one.add_argument("--yes", action="store_true", help="do it")
     one.add_argument("--ask", action="store_true", help="show it, ask on the terminal, and do what was shown")
     one.add_argument("--check", action="store_true", help="only show what would happen, also with --yes")

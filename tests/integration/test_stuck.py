@@ -237,6 +237,7 @@ def test_what_two_processes_find_out_at_once_is_all_kept(system: System) -> None
     # Each waits between reading and writing, so that without a lock the two undo each other's writes.
     child = """
 import sys, time
+from dataclasses import replace
 from restaura import catalogue
 from restaura.host import Host
 from restaura.paths import Paths
@@ -247,6 +248,9 @@ def slow(host):
     return found
 catalogue.load = slow
 host = Host(Paths.from_environment())
+store, = host.config.stores
+stores = tuple(replace(store, name=f"{who}{n}") for who in "ab" for n in range(15))
+host = Host(host.paths, replace(host.config, stores=stores))
 for n in range(15):
     catalogue.put(host, f"{sys.argv[1]}{n}", [])
     with host.changing_state() as state:

@@ -570,7 +570,8 @@ def test_restaura_tells_of_itself(host: AuditedHost) -> None:
     rows = [
         {**row, "point": point, "proof": proof} for point, proof in zip(points, ("proven", "unproven"), strict=True)
     ]
-    shelf = {"listed": "", "error": "", "damaged": {}, "rows": rows}
+    place = "restic at s3:https://s3.example.org/b"
+    shelf = {"place": place, "listed": "", "error": "", "damaged": {}, "rows": rows}
     host.put("/var/lib/restaura/catalogue.json", json.dumps({"version": 1, "stores": {"far": shelf}}))
     host.put("/etc/cron.d/restaura", "30 2 * * * root /usr/local/bin/restaura run nightly\n")
     host.put("/usr/local/bin/restaura")

@@ -168,6 +168,12 @@ def _left(before: Config | None, config: Config) -> list[str]:
         *(f"component {one} is no longer protected; its points stay" for one in _gone(before, config, "components")),
         *(f"plan {one} is no longer run; its points stay" for one in _gone(before, config, "plans")),
         *(f"store {one} is no longer written to; its points stay" for one in _gone(before, config, "stores")),
+        *(
+            f"store {one.name} is at another place now; its points stay at {old.location}"
+            for old in (before.stores if before else ())
+            for one in config.stores
+            if one.name == old.name and one.place != old.place
+        ),
     ]
 
 
@@ -230,12 +236,12 @@ def _kit_digest(host: Host) -> str:
 
 def _stores(host: Host, config: Config, before: Config | None, changes: Changes, check: bool) -> list[RestauraError]:
     """Make the stores, and put beside the points what a bare machine needs; return what failed."""
-    known = {(one.name, one.type, one.location) for one in before.stores} if before else set()
+    known = {(one.name, one.place) for one in before.stores} if before else set()
     failed: list[RestauraError] = []
     for one in config.stores:
-        new = (one.name, one.type, one.location) not in known
+        new = (one.name, one.place) not in known
         if check and new:
-            changes.add(f"store {one.name}", "not registered", f"{one.type} at {one.location}")
+            changes.add(f"store {one.name}", "not registered", one.place)
             continue
         try:
             store = open_store(one, host)
@@ -244,9 +250,8 @@ def _stores(host: Host, config: Config, before: Config | None, changes: Changes,
             plans = tuple(sorted(plan.name for plan in config.plans if one in config.plan_stores(plan)))
             writer = Writer(config.settings.host, host.identity, plans)
             if not check and store.create(writer):
-                now = f"{one.type} at {one.location}"
-                said = f"store {one.name} ({now}) was made, or registered for this host and its plans"
-                changes.add(f"store {one.name}", "absent or not registered", now, said)
+                said = f"store {one.name} ({one.place}) was made, or registered for this host and its plans"
+                changes.add(f"store {one.name}", "absent or not registered", one.place, said)
             for name in store.put_kit_files(_kit_files(host, one), check):
                 said = f"{name} in store {one.name} was missing or other than it should be, and is renewed"
                 changes.add(f"{name} in store {one.name}", "absent or other", "renewed", said)
@@ -264,7 +269,8 @@ def _raise(failed: list[RestauraError]) -> None:
 
 def _still_there(host: Host, store: OpenStore) -> None:
     """Refuse to make a store anew where one held points: its disk may not be mounted. StoreError says so."""
-    if not catalogue.load(host).get(store.name, catalogue.Shelf()).rows:
+    known = catalogue.load(host).get(store.name)
+    if known is None or not known.rows:
         return
     try:
         store.check(writing=False)

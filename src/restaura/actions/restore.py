@@ -5,7 +5,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,10 @@ from restaura.stores import Store, StoredPoint, open_store
 
 @dataclass(frozen=True)
 class Choice:
-    """One component to restore: its options, its record, and every store that holds this point of it, best first."""
+    """One component to restore: its options, its record, and every store that holds this point of it, best first.
+
+    `asked` is the store that --from-store names, `missed` why it is not the first, where that is known already.
+    """
 
     options: Component
     kind: str
@@ -50,6 +53,8 @@ class Choice:
     plan: str
     point: StoredPoint
     candidates: list[tuple[Store, StoredPoint]]
+    asked: str
+    missed: str
 
 
 def restore(host: Host, options: argparse.Namespace) -> Answer:
@@ -129,19 +134,21 @@ def _choose(host: Host, options: argparse.Namespace) -> list[Choice]:
     """Find the point of every asked component, and every store that holds it."""
     of_host = options.host or host.name
     listed: dict[str, tuple[Store, list[StoredPoint]]] = {}
-    problems = []
+    problems: dict[str, str] = {}
     for config in _ordered(host.config.stores, options.from_store):
         store = open_store(config, host)
         try:
             listed[store.name] = (store, store.points(of_host))
         except StoreError as error:
-            problems.append(str(error))
+            problems[store.name] = str(error)
     if not listed:
-        raise StoreError("; ".join(problems) or "no store is configured", where="restore")
+        raise StoreError("; ".join(problems.values()) or "no store is configured", where="restore")
     points = [point for _, found in listed.values() for point in found]
     names = options.component or _all_components(host, points, options.plan)
     wanted = Wanted(options.point or "latest", options.date or "", options.before, options.plan or "")
     choices = [_choice(host, name, point, listed) for name, point in _points_for(points, wanted, names)]
+    if options.from_store:
+        choices = [_asking(one, options.from_store, problems) for one in choices]
     return sorted(choices, key=lambda one: TIERS.index(registry()[one.kind].tier))
 
 
@@ -191,7 +198,28 @@ def _choice(host: Host, name: str, point: StoredPoint, listed: dict[str, tuple[S
         )
     options, kind = restoring.options_of(host, name, point)
     best = candidates[0][1].manifest
-    return Choice(options, kind, best.component(name) if best else record, point.plan, point, candidates)
+    return Choice(options, kind, best.component(name) if best else record, point.plan, point, candidates, "", "")
+
+
+def _asking(choice: Choice, asked: str, problems: Mapping[str, str]) -> Choice:
+    """Return the choice for who asked for a store; `problems` are those of the stores that did not answer."""
+    names = [store.name for store, _ in choice.candidates]
+    missed = ""
+    if asked in problems:
+        missed = f"store {asked} did not answer ({problems[asked]})"
+    elif asked not in names:
+        missed = f"store {asked} has no such point"
+    elif asked != names[0]:
+        missed = f"what store {asked} has of this point is not good"
+    return replace(choice, asked=asked, missed=missed)
+
+
+def _instead(choice: Choice, store: str) -> list[str]:
+    """Say why `store` is read and not the one that was asked for."""
+    if choice.asked in ("", store):
+        return []
+    why = choice.missed or f"what store {choice.asked} has of this point could not be read whole"
+    return [f"{choice.options.name}: {why}; read from {store}"]
 
 
 def _rank(point: StoredPoint, name: str) -> int:
@@ -231,7 +259,7 @@ def _shown(choices: Sequence[Choice], target: Target, aside: Path | None) -> Ans
         if target.kind == "live" and (paths := protected(one.options, target.paths)):
             text += f"\n{one.options.name}: {_never_live(paths, aside)}"
     what = ", ".join(map(printable, target.paths)) or "all of it"
-    notes = mixed(choices)
+    notes = mixed(choices) + [note for one in choices for note in _instead(one, one.candidates[0][0].name)]
     text += "".join(f"\n{one}" for one in notes)
     text += f"\n{what} would be restored to {where}; nothing was changed. Do it with --yes"
     return Answer({**data, "notes": notes}, text)
@@ -315,6 +343,7 @@ def _restore(host: Host, choices: Sequence[Choice], target: Target, plans: Seque
         for text in checks.failures(found)
     ]
     notes = mixed([one.choice for one in ready])
+    notes += [note for one in ready for note in _instead(one.choice, one.built.store)]
     notes += [f"{one.choice.options.name}: {note}" for one in ready for note in one.built.staged.notes]
     notes += [
         f"{one.choice.options.name}: never goes live as a whole; it stands in {one.built.staged.target.value}. Make "
@@ -534,7 +563,12 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
     if not chosen or len({one["id"] for _, one in chosen}) > 1:
         raise NoPointError("no such restore", where=f"undo {options.id}", fix="restaura undo")
     names = [one["component"] for _, one in chosen]
-    done = []
+    done: list[str] = []
+    already = [
+        f"{one['component']}: the data from before is live already"
+        for _, one in chosen
+        if one["live"] != "restored" and not options.discard
+    ]
     if not options.check:
         recovery.watch(host)
         recovery.pay(host)
@@ -547,7 +581,7 @@ def undo(host: Host, options: argparse.Namespace) -> Answer:
                 done.append(_undo_one(host, path, one, discard=options.discard, check=options.check))
     trouble = [f"swapped back, but: {one}" for one in pause.problems]
     data = {"changed": any(done), "id": chosen[0][1]["id"], "problems": trouble}
-    text = "\n".join([*filter(None, done), *trouble]) or "nothing to do"
+    text = "\n".join([*filter(None, done), *already, *trouble])
     return Answer(data, text, Exit.FAILED if trouble else Exit.DONE)
 
 

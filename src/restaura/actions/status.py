@@ -30,7 +30,7 @@ def status(host: Host, _options: argparse.Namespace) -> Answer:
     unsafe = _unsafe(host)
     left = [(one.id, *told(one)) for one in unprotected(config, host.paths.root)]
     text = [table(head, rows)] if rows else ["no component is protected"]
-    where = [f"  {one.name}: {one.type} at {one.location}" for one in config.stores]
+    where = [f"  {one.name}: {one.place}" for one in config.stores]
     text += ["", "copies are in:", *where]
     text += [""] if orphans else []
     text += [f"ORPHAN   {name} is no longer protected; its newest point is {when}" for name, when in orphans.items()]

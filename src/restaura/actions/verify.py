@@ -157,14 +157,16 @@ def _whose_turn(host: Host, plan: Plan, store: Store, points: Iterable[StoredPoi
 
 
 def _state(host: Host, plan: Plan, store: Store) -> dict[str, Any]:
+    """Return what was read of the plan's points in this store; nothing when that was at another place."""
     verified: Any = host.load_state().get("verified", {})
-    return dict(verified.get(plan.name, {}).get(store.name, {}))
+    kept = dict(verified.get(plan.name, {}).get(store.name, {}))
+    return kept if kept.get("place") == host.config.store(store.name).place else {}
 
 
 def _save_state(host: Host, plan: Plan, store: Store, news: dict[str, Any]) -> None:
     with host.changing_state() as state:
         mine = state.setdefault("verified", {}).setdefault(plan.name, {})
-        mine[store.name] = {**mine.get(store.name, {}), **news}
+        mine[store.name] = {**_state(host, plan, store), **news, "place": host.config.store(store.name).place}
 
 
 def _took_turns(host: Host, plan: Plan, store: Store, read: set[str], there: set[str]) -> None:

@@ -217,6 +217,11 @@ class Store:
         default=True,
     )
 
+    @property
+    def place(self) -> str:
+        """What tells where this store is from where another of its name was."""
+        return f"{self.type} at {self.location}"
+
 
 @dataclass(frozen=True)
 class Retention:

@@ -320,6 +320,36 @@ def test_what_came_late_is_taken_and_what_vanished_is_kept(filled: dict[str, Any
     sdk.do("trace('shop', 'another', 1); client.flush()")
     assert len(direct.runs()) == len(runs) + 3
     assert any("4 runs of project shop are no longer on the server" in note for note in direct.notes)
+    # What is gone does not hide what was never read.
+    hidden = sdk.do("out = [trace('shop', 'hidden', 1)['id'] for _ in range(2)]; client.flush()")
+    standin("backdate", ids=hidden, hours=24 * 40)
+    sdk.do("trace('shop', 'another', 1); client.flush()")
+    assert set(hidden) < set(direct.runs())
+
+
+def test_a_restore_of_an_older_point_and_its_undo_lose_no_run_that_is_only_here(
+    filled: dict[str, Any], sdk: Sdk, tmp_path: Path
+) -> None:
+    host = system(tmp_path)
+    old = host.run("run", "daily")["point"]
+
+    def traced(name: str) -> list[str]:
+        """Trace runs with attachments, back them up, and let LangSmith's retention delete them."""
+        found = sdk.do(f"out = [trace('shop', '{name}', 1)['id'] for _ in range(2)]; client.flush()")
+        host.run("run", "daily")
+        standin("expire", ids=found)
+        return list(found)
+
+    def held() -> set[str]:
+        host.run("run", "daily")
+        return {run["id"] for run in artifact(tmp_path, "runs.json")}
+
+    gone = traced("before")
+    restored = host.run("restore", "--point", old, "--component", "langsmith", "--yes")["id"]
+    assert set(gone) < held()
+    gone += traced("between")
+    host.run("undo", restored)
+    assert set(gone) < held()
 
 
 LATER = """

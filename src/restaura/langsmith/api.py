@@ -21,8 +21,9 @@ from restaura.web import AnswerError, Service
 T = TypeVar("T")
 LIMIT = 100  # the most that v1 gives in one page
 SMALLEST_PAGE = 2  # one item that the page before ended with, and one more
-STEPS_BACK = 50  # in one list, whose items were deleted while it was read
-KEPT_IDENTITIES = 10 * LIMIT
+OVERLAP = 5
+READ_AGAIN = 10
+KEPT_IDENTITIES = 10_000
 PAGE_BYTES = 4 << 20  # of an answer; what is larger is asked for again in smaller pages
 PATIENCE = 120.0
 CHUNK = 1 << 18
@@ -136,42 +137,48 @@ class Api:
             raise
 
     def pages(self, path: str, key: str = "", **params: Any) -> Iterator[Any]:
-        """Yield every item of a list that is paged by limit and offset (below `key`, or the answer itself), each once.
+        """Yield every item of a list that is paged by limit and offset (below `key`, or the answer itself).
 
-        A page begins with the last item of the one before. When nothing that was given stands there, items were
-        deleted or moved to the list's end meanwhile, and those that moved up unseen are gone back for.
+        A page begins with the last items of the one before. Where others stand there, some were deleted, or changed and
+        so moved elsewhere in the list, and those that took their places are perhaps unseen: it is read from its
+        beginning again. What was given is not given twice then, but in lists of more than KEPT_IDENTITIES.
         """
-        offset, size, last, backward = 0, LIMIT, b"", 0
+        offset, size, last, again = 0, LIMIT, b"", 0
+        tail: list[str] = []
         given: dict[str, None] = {}
         while True:
-            asked = {**params, "limit": size, "offset": offset}
+            asked = {**params, "limit": size, "offset": offset - len(tail)}
             answer = self._read("GET", path, params=asked, most=PAGE_BYTES if size > SMALLEST_PAGE else 0)
             if answer is None and size > SMALLEST_PAGE:
                 size = max(SMALLEST_PAGE, size // 4)
+                tail = tail[1 - size :]
                 continue
             items = answer.get(key) if key and isinstance(answer, dict) else answer
             if not isinstance(items, list):
                 raise SourceError("the answer is no list", where=f"{self.where}, {path}")
             digest = hashlib.sha256(json.dumps(items).encode()).digest()
             if items and digest == last:
-                raise SourceError(f"the API gives the same page again, at offset {offset}", where=self._at(path))
+                raise SourceError(
+                    f"the API gives the same page again, at offset {asked['offset']}", where=self._at(path)
+                )
             names = [_identity(one) for one in items]
-            if offset and (not names or names[0] not in given):
-                backward += 1
-                if backward > STEPS_BACK:
+            if names[: len(tail)] != tail:
+                again += 1
+                if again > READ_AGAIN:
                     what = "the list changes faster than it can be read"
-                    raise SourceError(what, where=self._at(path), fix="run the plan again when less is deleted")
-                offset, last = max(0, offset - size), b""
+                    raise SourceError(what, where=self._at(path), fix="run the plan again when less is changed")
+                offset, last, tail = 0, b"", []
                 continue
             for name, one in zip(names, items, strict=True):
                 if name not in given:
                     given[name] = None
                     yield one
-            for name in list(given)[:-KEPT_IDENTITIES]:
+            for name in list(given)[:-KEPT_IDENTITIES] if len(given) > KEPT_IDENTITIES else ():
                 del given[name]
             if len(items) < size:
                 return
-            offset, last = offset + len(items) - 1, digest
+            offset += len(items) - len(tail)
+            last, tail = digest, names[-min(OVERLAP, size - 1) :]
 
     def cursor_pages(self, path: str, **params: Any) -> Iterator[Any]:
         """Yield every item of a list that is paged by `next_cursor`."""

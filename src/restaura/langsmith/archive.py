@@ -8,6 +8,7 @@ When it is lost, the next run reads anew what the server still has; the older po
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sqlite3
 from collections import Counter
@@ -121,6 +122,32 @@ class Archive:
         """Return how many objects of a part were put since the archive was opened."""
         query = "SELECT count(*) FROM item WHERE kind = ? AND part = ? AND seen = ?"
         return int(self._db.execute(query, (kind, part, self._seen)).fetchone()[0])
+
+    def moments(self, kind: str, part: str) -> Iterator[str]:
+        """Yield when the objects of a part began, as the API wrote it."""
+        for (at,) in self._db.execute("SELECT at FROM item WHERE kind = ? AND part = ?", (kind, part)):
+            yield at
+
+    def take_over(self, folder: Path) -> None:
+        """Add what the archive in `folder`, which was read later, keeps though the server may have it no more.
+
+        One that is damaged adds nothing.
+        """
+        with contextlib.suppress(DamagedError, sqlite3.Error), Archive(folder) as other:
+            other.check()
+            other.close()
+            self._db.execute("ATTACH ? AS other", (str(folder / DATABASE),))
+            kinds = ", ".join("?" * len(KEPT))
+            copied = "SELECT kind, id, part, at, body, digest, 0 FROM other.item"
+            with self._db:
+                self._db.execute(f"INSERT OR REPLACE INTO item {copied} WHERE kind IN ({kinds})", KEPT)
+                self._db.execute("INSERT OR REPLACE INTO mark SELECT * FROM other.mark WHERE name LIKE 'until %'")
+            self._db.execute("DETACH other")
+        for file in (folder / ATTACHMENTS / "runs").glob("*/*"):
+            to = self.attachments / file.relative_to(folder / ATTACHMENTS)
+            if not to.exists():
+                to.parent.mkdir(0o700, parents=True, exist_ok=True)
+                os.link(file, to)
 
     def rows(self, kind: str, part: str | None = None) -> Iterator[bytes]:
         """Yield the objects of a kind in canonical JSON, always in the same order; DamagedError for a changed one."""

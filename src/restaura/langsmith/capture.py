@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading a workspace into the archive: before the freeze, and once more, only what is new, after it."""
 
+import bisect
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +26,16 @@ ON_ITS_WAY = timedelta(minutes=15)
 COMMIT = 500
 SECTIONS = ("needs_my_review", "needs_others_review", "archived")
 EXAMPLE_FIELDS = ("attachment_urls", "outputs", "metadata", "source_run_id")
+
+
+@dataclass(frozen=True)
+class Span:
+    """How many runs of a project began after `since` and until `end`: those held, and those the server counts."""
+
+    since: datetime
+    end: datetime
+    held: int
+    counted: int
 
 
 class Selection:
@@ -103,7 +116,7 @@ class Reader:
 
     def _from(self, key: str, project: dict[str, Any], until: datetime, again: timedelta) -> datetime:
         known = self.archive.mark(f"until {key}")
-        begun = moment_of(project.get("start_time") or "1970-01-01T00:00:00") - BEFORE
+        begun = _begun(project)
         if known:
             return max(begun, min(moment_of(known), until) - again)
         return max(begun, self.since) if self.since else begun
@@ -137,28 +150,53 @@ class Reader:
         self._keep("runs", body)
 
     def _count(self, projects: dict[str, dict[str, Any]], until: datetime) -> None:
-        """Compare with what the server counts, where something was read; read a project anew that came out short."""
+        """Compare with what the server counts, where something was read; read the times anew that came out short."""
         if self.since or not self.counts:
             return
         for key, project in projects.items():
             if not self.archive.fresh("runs", key):
                 continue
-            counted = self.api.count_runs(key, until)
-            if counted is None:
+            begun = _begun(project)
+            counts = self._counts(key, begun, until)
+            if counts is None:
                 self.notes.append("the server does not count runs (/runs/stats): their number was not compared")
                 return
-            if self.archive.count("runs", key) < counted:
-                self.archive.mark(f"until {key}", "")
-                self._windows([key], self._from(key, project, until, self.late), until)
-            if (held := self.archive.count("runs", key)) < counted:
+            short = [one for one in counts if one.held < one.counted]
+            for one in short:
+                self._windows([key], one.since, one.end)
+            if short:
+                self.archive.mark(f"until {key}", text_of(until))
+                counts = self._counts(key, begun, until) or []
+            if short := [one for one in counts if one.held < one.counted]:
+                one = short[0]
+                times = f"from {text_of(one.since)} to {text_of(one.end)}"
                 raise SourceError(
-                    f"the server counts {counted} runs, and gave {held}",
+                    f"the server counts {one.counted} runs {times}, and gave {one.held}",
                     where=f"{self.api.where}, project {project['name']}",
                     fix="run the plan again",
                 )
-            if held > counted:
-                gone = f"{held - counted} runs of project {project['name']} are no longer on the server"
-                self.notes.append(f"{gone}: the archive keeps them")
+            if gone := sum(one.held - one.counted for one in counts):
+                what = f"{gone} runs of project {project['name']} are no longer on the server"
+                self.notes.append(f"{what}: the archive keeps them")
+
+    def _counts(self, key: str, begun: datetime, until: datetime) -> list["Span"] | None:
+        """Return what is held and what the server counts of the last weeks, and of spans twice as long each before.
+
+        Of all time together, runs that the server has deleted would hide as many that were never read.
+        """
+        edges, span = [until], WINDOW
+        while edges[0] - span > begun:
+            edges.insert(0, edges[0] - span)
+            span *= 2
+        held = Counter(bisect.bisect_left(edges, moment_of(at)) for at in self.archive.moments("runs", key))
+        found, before, since = [], 0, begun
+        for number, end in enumerate(edges):
+            counted = self.api.count_runs(key, end)
+            if counted is None:
+                return None
+            found.append(Span(since, end, held[number], counted - before))
+            before, since = counted, end
+        return found
 
     def _feedback(self, projects: Iterable[str], until: datetime) -> Iterator[dict[str, Any]]:
         """Yield all feedback; project by project where the server does not list that of a whole workspace."""
@@ -329,6 +367,11 @@ def _presigned(found: dict[str, Any] | None) -> dict[str, tuple[str, str]]:
         for name, one in (found or {}).items()
         if name.startswith("attachment.") and one.get("presigned_url")
     }
+
+
+def _begun(project: dict[str, Any]) -> datetime:
+    """Return before when a project cannot have runs."""
+    return moment_of(project.get("start_time") or "1970-01-01T00:00:00") - BEFORE
 
 
 def commit_tags(api: Api, handle: str) -> list[dict[str, Any]]:

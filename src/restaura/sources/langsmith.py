@@ -140,6 +140,10 @@ class Langsmith:
     def prepare(self, depth: Depth) -> Sequence[Tree]:  # noqa: ARG002 - the contract's
         """Read the runs and prompts that there are by now; after the freeze only what is new is read."""
         with _told():
+            if not (self._folder / DATABASE).exists():
+                self._notes.append(
+                    "the archive was begun: of runs and feedback it has what LangSmith has by now, and no more"
+                )
             archive = self._open.enter_context(opened(self._folder, self._notes))
             self._reader = self._new_reader(archive)
             try:
@@ -304,6 +308,9 @@ class Langsmith:
             with Archive(new if new.exists() else live) as archive:
                 for item in record["items"]:
                     importing.swap(api, item, archive)
+                if new.exists() and live.exists():
+                    # Runs that LangSmith has deleted are nowhere else.
+                    archive.take_over(live)
             if new.exists():
                 if live.exists() and not kept.exists():
                     live.rename(kept)
@@ -323,6 +330,9 @@ class Langsmith:
                 live.rename(new)
             if kept.exists() and not live.exists():
                 kept.rename(live)
+            if live.exists() and new.exists():
+                with Archive(live) as archive:
+                    archive.take_over(new)
 
     @staticmethod
     def discard(record: dict[str, Any]) -> None:

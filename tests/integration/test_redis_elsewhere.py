@@ -11,6 +11,8 @@ import redis
 
 from restaura.errors import RefusedError, SourceError
 from restaura.host import Host
+from restaura.redis import server as servers
+from restaura.runners import Running
 from restaura.sources import Target
 from restaura.sources.redis import Redis
 from tests.docker_project import docker, start_daemon
@@ -188,6 +190,41 @@ def test_a_server_on_another_host_is_copied_as_a_replica_does(certified: Server,
     assert certified.content() == damaged
     Redis.discard(record)
     host.journal.settle(found.data["debt"])
+    assert leftovers(host) == []
+
+
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_the_moment_over_the_network_is_our_own_fork_and_no_other_save(
+    diskless: str, certified: Server, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody saves just before we ask, and writes as soon as we say that the moment is past."""
+    certified.cli("CONFIG", "SET", "rdb-key-save-delay", "20000")
+    certified.cli("CONFIG", "SET", "repl-diskless-sync", diskless)
+    settings, real = sorted(certified.cli("CONFIG", "GET", "*").splitlines()), servers.start_transfer
+
+    def late(server: servers.Server, to: Path) -> Running:
+        certified.cli("BGSAVE")
+        certified.cli("INCR", "counter")
+        return real(server, to)
+
+    monkeypatch.setattr(servers, "start_transfer", late)
+    own = source(host, password="Net-Pw-1", host=address(), port=6397)
+    with own.freeze("content") as frozen:
+        at = certified.cli("GET", "counter")
+        certified.cli("INCR", "counter")
+        list(frozen.artifacts())
+        assert sorted(certified.cli("CONFIG", "GET", "*").splitlines()) == settings
+        certified.cli("CONFIG", "SET", "rdb-key-save-delay", "0")
+        folder = Path("/var/tmp/rde-taken")
+        run("rm", "-rf", str(folder))
+        folder.mkdir()
+        shutil.copy(frozen.spool / "dump.rdb", folder)
+    other = Server(folder, 6394).start()
+    try:
+        assert other.cli("GET", "counter") == at
+    finally:
+        other.stop(kill=True)
+        run("rm", "-rf", str(folder))
     assert leftovers(host) == []
 
 

@@ -256,6 +256,101 @@ def test_what_the_server_cannot_hold_is_refused_before_anything_is_done(
     assert leftovers(host) == []
 
 
+def fill(server: Server, keys: int) -> None:
+    """Add hashes of 200 short fields, which take far more where `hash-max-listpack-entries` is less than that."""
+    fields = " ".join(f"f{number} v" for number in range(200))
+    server.cli(stdin="\n".join(f"HSET h{number} {fields}" for number in range(keys)))
+
+
+def limited(server: Server, more: int) -> int:
+    """Let the server have `more` bytes than it takes, and evict above that; return its limit."""
+    with server.client() as client:
+        limit = int(client.info("memory")["used_memory"]) + more
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", limit)
+        client.config_resetstat()
+    return limit
+
+
+def evicted(server: Server) -> tuple[str, bool]:
+    """Return the policy of eviction, and whether a key was evicted, by now and once a command made the server look."""
+    server.cli("GET", "none")
+    stats = dict(line.split(":", 1) for line in server.cli("INFO", "stats").splitlines() if ":" in line)
+    return server.cli("CONFIG", "GET", "maxmemory-policy").splitlines()[1], int(stats["evicted_keys"]) > 0
+
+
+def test_a_full_cache_is_restored_once_its_limit_is_raised(server: Server, host: Host) -> None:
+    fill(server, 400)
+    good, point = server.content(), taken(source(host, server))
+    limit = limited(server, 100_000)
+    own = source(host, server)
+    with pytest.raises(RefusedError, match="what it holds would be evicted"):
+        own.stage(described(point, memory=1), Target("live"))
+    server.cli("FLUSHALL")
+    with pytest.raises(RefusedError, match="the point's data would be evicted") as told:
+        own.stage(point, Target("live"))
+    raised = told.value.fix.split(";")[0].removeprefix("redis-cli ")
+    assert f"set {limit} again" in told.value.fix
+    server.cli(*raised.split())
+    found = own.stage(point, Target("live"))
+    Redis.swap(own.plan_swap(found))
+    server.cli("PING")
+    assert evicted(server) == ("allkeys-lru", False)
+    assert server.content() == good
+    Redis.discard(own.plan_swap(found))
+    host.journal.settle(found.data["debt"])
+    assert leftovers(host) == []
+
+
+def test_what_needs_more_memory_than_it_took_is_undone_and_not_evicted(server: Server, host: Host) -> None:
+    server.cli("CONFIG", "SET", "hash-max-listpack-entries", "512")
+    fill(server, 1000)
+    point = taken(source(host, server))
+    server.cli("FLUSHALL")
+    server.cli("SET", "newer", "1")
+    server.cli("CONFIG", "SET", "hash-max-listpack-entries", "16")
+    before = server.content()
+    limited(server, json.loads(point.data["server.json"])["memory"] + 4_000_000)
+    own = source(host, server)
+    record = own.plan_swap(own.stage(point, Target("live")))
+    with pytest.raises(SourceError, match="would evict what was restored"):
+        Redis.swap(record)
+    assert "role:slave" in server.cli("INFO", "replication"), "nobody can write to what is half restored"
+    Redis.undo(record)
+    assert evicted(server) == ("allkeys-lru", False)
+    assert server.content() == before
+    recover(host)
+    assert leftovers(host) == []
+
+
+def test_an_undo_without_room_evicts_nothing_and_says_so(server: Server, host: Host, point: MemoryPoint) -> None:
+    server.cli(stdin="\n".join(f"SET big{number} {'v' * 100_000}" for number in range(40)))
+    before = server.content()
+    own = source(host, server)
+    found = own.stage(point, Target("live"))
+    record = own.plan_swap(found)
+    limit = limited(server, 100_000)
+    Redis.swap(record)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="maxmemory-policy is noeviction now, not allkeys-lru") as told:
+            Redis.undo(record)
+        assert evicted(server) == ("noeviction", False)
+        assert server.content() == before
+    assert "role:master" in server.cli("INFO", "replication")
+    raised = told.value.fix.split(",")[0].removeprefix("redis-cli ").split()
+    assert int(raised[-1]) > limit
+    server.cli(*raised)
+    server.cli("SET", "acknowledged", "1")
+    Redis.undo(record)
+    Redis.undo(record)
+    assert evicted(server) == ("allkeys-lru", False)
+    server.cli("DEL", "acknowledged")
+    assert server.content() == before
+    Redis.discard(record)
+    host.journal.settle(found.data["debt"])
+    assert leftovers(host) == []
+
+
 def test_clients_are_named_and_acknowledged_writes_are_kept(server: Server, host: Host, point: MemoryPoint) -> None:
     acknowledged, stop = [0], threading.Event()
 
@@ -301,6 +396,7 @@ KILLED_IN_SWAP = ("_save:before", "_save:after", "_await_copy:before", "_await_c
 def test_a_swap_that_was_killed_is_taken_back(at: str, server: Server, host: Host, point: MemoryPoint) -> None:
     server.cli("SET", "newer", "1")
     server.cli("ACL", "SETUSER", "shop", "+set")
+    server.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     before, settings = server.content(), server.cli("CONFIG", "GET", "*")
     found = source(host, server).stage(point, Target("live"))
     killed(host, server, f"kill_at({at!r}); Redis.swap({found.data['record']!r}); os.kill(os.getpid(), 9)")

@@ -71,8 +71,10 @@ class FrozenServer:
             self._files = servers.files_of(self.server, told)
             wanted = {}
             if self._files is None:
-                # The fork for a replica would wait for more of them, 5 seconds by default.
-                wanted = {"repl-diskless-sync-delay": "0"}
+                # Sent as it is made, and to those alone who waited before the fork: then its first byte comes after it.
+                # Otherwise a replica gets a file once that is whole, and maybe one that was forked for another replica.
+                # The fork would wait for more replicas, 5 seconds by default (redis: replication.c, syncCommand).
+                wanted = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
             elif told["aof_enabled"]:
                 wanted = {"auto-aof-rewrite-percentage": "0"}
             if wanted:
@@ -120,15 +122,17 @@ class FrozenServer:
         self._exact = servers.keyspace_of(before) == servers.keyspace_of(after)
 
     def _begin_transfer(self, client: Any) -> None:
-        """Ask for the RDB as a replica does, and wait until the server has forked for it."""
+        """Ask for the RDB as a replica does, and wait for its first byte: the server has forked for us by then.
+
+        That it saves says nothing: it may save for somebody else, and fork for us only afterwards.
+        """
         servers.await_idle(client, self.server, self.save_seconds)
         self._transfer = servers.start_transfer(self.server, self.spool / RDB)
         deadline = time.monotonic() + self.save_seconds
+        path = self.spool / RDB
         while not self._transfer.ended():
-            self.told = client.info()
-            path = self.spool / RDB
-            if self.told["rdb_bgsave_in_progress"] or (path.exists() and path.stat().st_size):
-                return
+            if path.exists() and path.stat().st_size:
+                break
             if time.monotonic() > deadline:
                 raise SourceError(f"sent nothing within {self.save_seconds:.0f} s", where=self.server.where)
             time.sleep(servers.POLL_SECONDS)

@@ -26,13 +26,24 @@ from restaura.redis.server import Server, session
 
 BEFORE, AFTER, FOUND, STATE = "before.rdb", "after.rdb", "found.rdb", "state.json"
 USERS_BEFORE = "users.before"
+NO_EVICTION = "noeviction"
 SAVE_SECONDS = 3600
 SYNC_SECONDS = 3600
 CONNECT_SECONDS = 60
+FREE_SECONDS = 60
+# Connections that come back after a restore: query and output buffers, some 20 KiB each.
+CLIENTS_BYTES = 1 << 20
+_MIB = 1 << 20
 # A master that never answers: nothing listens on tcpmux's port.
 NOBODY = ("127.0.0.1", "1")
 # What a replica must not do while it is one: let clients write, drop its data before it has the new, ask for TLS.
-_HOLDING = {"replica-read-only": "yes", "replica-serve-stale-data": "yes", "repl-diskless-load": "disabled"}
+# And nothing is evicted before the data are known to fit: a replica keeps what is too much for it, a master does not.
+_HOLDING = {
+    "replica-read-only": "yes",
+    "replica-serve-stale-data": "yes",
+    "repl-diskless-load": "disabled",
+    "maxmemory-policy": NO_EVICTION,
+}
 _OURS = (*_HOLDING, "masterauth", "masteruser", "tls-replication")
 _PORTS = range(20_000, 32_000)
 _NEEDED = (
@@ -54,6 +65,7 @@ def swap(record: Mapping[str, Any]) -> None:
         _note(record, "replacing")
     if phase != "live":
         _replace(record, folder / RDB, Needs(**record["needs"]))
+        _refuse_full(record)
         _let_go(record)
         _apply_users(record, record["users"])
         _note(record, "live")
@@ -62,10 +74,15 @@ def swap(record: Mapping[str, Any]) -> None:
 def undo(record: Mapping[str, Any]) -> None:
     """Make the live server hold what it held before. Idempotent, also over a swap that was cut off anywhere.
 
-    SourceError when it was written to since that: then what it holds is left.
+    SourceError when it was written to since that: then what it holds is left. Also when what it held is back and would
+    be evicted: then its `maxmemory-policy` is left at `noeviction` until there is room, or somebody sets another.
     """
     folder, phase = Path(record["directory"]), _phase(record)
     if phase in ("", "undone"):
+        return
+    if phase == "full":
+        _evict_again(record)
+        _note(record, "undone")
         return
     if phase == "left":
         raise _left(record)
@@ -81,8 +98,12 @@ def undo(record: Mapping[str, Any]) -> None:
             _hold(record, phase)
             _refuse_written(record, (folder / BEFORE, folder / (RDB if phase == "replacing" else AFTER)))
         _replace(record, folder / BEFORE, Needs(**{**record["needs"], "memory": 0}))
-        _let_go(record)
+        full = _wanted_limit(record) > 0
+        _let_go(record, evicting=not full)
         _apply_users(record, json.loads((folder / USERS_BEFORE).read_text()), gone=record["users"])
+        if full:
+            _note(record, "full")
+            _evict_again(record)
     _note(record, "undone")
 
 
@@ -224,14 +245,79 @@ def _left(record: Mapping[str, Any]) -> SourceError:
     )
 
 
-def _let_go(record: Mapping[str, Any]) -> None:
-    """Make the live server a master again, with the settings that it had; wait until its append-only file is whole."""
+def limit_for(memory: int, config: Mapping[str, str]) -> int:
+    """Return which `maxmemory` a server needs to evict nothing of `memory` bytes of data; 0 where its own suffices.
+
+    Beside the data there will be clients, and the backlog for replicas, which every copy begins and later writes fill
+    (redis: evict.c, freeMemoryGetNotCountedMemory).
+    """
+    limit = int(config.get("maxmemory", 0))
+    wanted = memory + int(config.get("repl-backlog-size", 0)) + CLIENTS_BYTES
+    evicts = config.get("maxmemory-policy", NO_EVICTION) != NO_EVICTION
+    # In whole MiB, and one to spare: the next look finds a little more.
+    return (wanted // _MIB + 2) * _MIB if evicts and 0 < limit < wanted else 0
+
+
+def memory_of(told: Mapping[str, Any]) -> int:
+    """Return how many bytes of a server's data count towards `maxmemory` (INFO memory), without its backlog."""
+    beside = ("mem_not_counted_for_evict", "mem_replication_backlog")
+    return int(told["used_memory"]) - sum(int(told.get(name, 0)) for name in beside)
+
+
+def _wanted_limit(record: Mapping[str, Any]) -> int:
+    """Return which `maxmemory` the live server needs for what it holds now, under the policy that it had."""
+    deadline = time.monotonic() + FREE_SECONDS
+    with session(Server.from_json(record["server"])) as client:
+        while True:
+            config = servers.config_of(client.config_get("*")) | _settings(record)
+            told = client.info("memory")
+            wanted = limit_for(memory_of(told), config)
+            # What it held before may be freed in the background (replica-lazy-flush).
+            if not wanted or not int(told.get("lazyfree_pending_objects", 0)) or time.monotonic() > deadline:
+                return wanted
+            time.sleep(servers.POLL_SECONDS)
+
+
+def _refuse_full(record: Mapping[str, Any]) -> None:
+    """Raise SourceError when the live server would evict what was restored, which it keeps while it is a replica."""
+    if wanted := _wanted_limit(record):
+        policy = _settings(record)["maxmemory-policy"]
+        raise SourceError(
+            f"would evict what was restored ({policy}): here that needs a maxmemory of {wanted} bytes",
+            where=Server.from_json(record["server"]).where,
+            fix=f"redis-cli CONFIG SET maxmemory {wanted}, and restore again",
+        )
+
+
+def _evict_again(record: Mapping[str, Any]) -> None:
+    """Put the policy of eviction back, unless somebody set one; SourceError when data would be evicted."""
+    live, policy = Server.from_json(record["server"]), _settings(record)["maxmemory-policy"]
+    with session(live) as client:
+        if servers.config_of(client.config_get("maxmemory-policy"))["maxmemory-policy"] != NO_EVICTION:
+            return
+        if wanted := _wanted_limit(record):
+            raise SourceError(
+                "holds what it held before, and would evict some of it: "
+                f"its maxmemory-policy is {NO_EVICTION} now, not {policy}, so that it may refuse writes",
+                where=live.where,
+                fix=f"redis-cli CONFIG SET maxmemory {wanted}, or CONFIG SET maxmemory-policy {policy} to let it "
+                "evict; then: restaura recover",
+            )
+        client.config_set("maxmemory-policy", policy)
+
+
+def _let_go(record: Mapping[str, Any], *, evicting: bool = True) -> None:
+    """Make the live server a master again, with the settings that it had; wait until its append-only file is whole.
+
+    Without `evicting` its `maxmemory-policy` stays `noeviction`.
+    """
     live = Server.from_json(record["server"])
     with session(live) as client:
         client.execute_command("REPLICAOF", "NO", "ONE")
         client.execute_command("CLIENT", "UNPAUSE")
         for name, value in _settings(record).items():
-            client.config_set(name, value)
+            if evicting or name != "maxmemory-policy":
+                client.config_set(name, value)
         servers.await_idle(client, live, SAVE_SECONDS)
         told = client.info("persistence")
         if told["aof_enabled"] and (told["aof_last_bgrewrite_status"], told["aof_last_write_status"]) != ("ok", "ok"):

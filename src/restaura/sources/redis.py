@@ -236,9 +236,17 @@ class Redis:
         if highest >= int(config.get("databases", 16)):
             what = f"the point has keys in database {highest}; the server has {config['databases']} databases"
             raise RefusedError(what, where=server.where, fix=f"databases {highest + 1} in redis.conf, and restart it")
-        limit = int(config.get("maxmemory", 0))
+        limit, policy = int(config.get("maxmemory", 0)), config.get("maxmemory-policy", "")
+        # What it holds now has to have room too, should the restore be undone.
+        for whose, memory in (("the point's data", int(described["memory"])), ("what it holds", swap.memory_of(told))):
+            if wanted := swap.limit_for(memory, config):
+                what = f"its maxmemory is {limit} bytes; {whose} would be evicted ({policy})"
+                fix = f"redis-cli CONFIG SET maxmemory {wanted}; after the restore set {limit} again, if it may evict"
+                raise RefusedError(what, where=server.where, fix=fix)
         if 0 < limit < int(described["memory"]):
-            what = f"its maxmemory is {limit} bytes, the point's data took {described['memory']}: it would be evicted"
+            what = (
+                f"its maxmemory is {limit} bytes, the point's data took {described['memory']}: it would take no write"
+            )
             raise RefusedError(what, where=server.where, fix="redis-cli CONFIG SET maxmemory 0, or a larger limit")
 
     def _notes(self, point: PointReader, described: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from restaura.sources import INDEX_SUFFIX, Artifact, PointReader, Probe, Staged,
 from restaura.sources.files import ROOT, Files, FilesComponent, _Captured
 from restaura.staging import TREE
 from restaura.trees.index import above, regroup
+from restaura.trees.links import Links
 
 SECRETS, ELSEWHERE = "secrets", "elsewhere"
 LARGEST = 16 << 20  # bytes of a file that is parsed
@@ -81,13 +82,15 @@ class Folder:
     """A component's directory, live or restored, and what was found by looking at it.
 
     `places` are pairs of a directory that stands for `/` and the paths (relative to it) that it has, None for all.
-    `found` are the paths to back up, as on the live host, in the order in which they were met.
+    `found` are the paths to back up, as on the live host, in the order in which they were met. `whole` are those (with
+    the setting that names them) below which no link may lead out of the point.
     """
 
     directory: str
     places: Sequence[tuple[str, Sequence[str] | None]] = (("", None),)
     found: dict[str, None] = field(default_factory=dict)
     secret: set[str] = field(default_factory=set)
+    whole: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _read: dict[str, list[Document] | None] = field(default_factory=dict)
@@ -145,16 +148,18 @@ class Folder:
         self.wrong(whole, "is not there", f"create it, or correct `{option}` of the component (empty: there is none)")
         return None
 
-    def further(self, paths: Iterable[str], option: str, *, secret: bool = False) -> list[str]:
+    def further(self, paths: Iterable[str], option: str, *, whole: bool = False) -> list[str]:
         """Take files and directories that a setting names; return their absolute paths."""
         taken = []
         for one in paths:
-            whole = self.absolute(one)
-            if self.is_file(whole) or self.is_dir(whole):
-                self.take(whole, secret=secret)
-                taken.append(whole)
+            path = self.absolute(one)
+            if self.is_file(path) or self.is_dir(path):
+                self.take(path)
+                taken.append(path)
             else:
-                self.wrong(whole, "is not there", f"correct `{option}` of the component")
+                self.wrong(path, "is not there", f"correct `{option}` of the component")
+        if whole:
+            self.whole |= dict.fromkeys(taken, option)
         return taken
 
     def files(self, path: str) -> list[str]:
@@ -275,8 +280,16 @@ class NamedFiles(Files):
     def try_out(self, folder: Folder) -> None:
         """Note what is wrong and only a program or a server can tell."""
 
-    def judge(self, folder: Folder, scanned: Callable[[], trees.Index]) -> None:
-        """Note what is wrong with the content of files that are too large to be read once more."""
+    def judge(self, folder: Folder, scanned: Callable[[Depth], trees.Index]) -> None:
+        """Note what is wrong with all that is taken, by its index; at preflight that has no hashes."""
+        for link in Links(scanned("catalog")).leading_out():
+            path, what = f"/{link.path}", f"is a link to {link.link}, which is not in the point"
+            option = next((option for one, option in folder.whole.items() if trees.below(path, [one])), None)
+            if option:
+                fix = f"name the directory that holds it in `{option}` of the component too, or copy with cp -L"
+                folder.wrong(path, what, fix)
+            else:
+                folder.warnings.append(f"{path} {what}")
 
     def made(self) -> dict[str, bytes]:
         """Return further artifacts of a run by name: small files that say what stands nowhere in the directory."""
@@ -299,8 +312,12 @@ class NamedFiles(Files):
         """Look at the directory, and try out what can be."""
         if not self._found.problems:
             self.try_out(self._found)
-        problems = [(str(one), one.fix) for one in self._found.problems]
         probe = super().probe() if self._options.paths else Probe()
+        if self._options.paths and not probe.problems and not self._found.problems:
+            databases: list[trees.Entry] = []
+            index = self._scan("catalog", databases)
+            self.judge(self._found, lambda _: replace(index, entries=[*index.entries, *databases]))
+        problems = [(str(one), one.fix) for one in self._found.problems]
         return replace(probe, problems=[*problems, *probe.problems], warnings=[*self._found.warnings, *probe.warnings])
 
     def prepare(self, depth: Depth) -> Sequence[Tree]:
@@ -311,6 +328,7 @@ class NamedFiles(Files):
     @contextlib.contextmanager
     def _moving(self, depth: Depth) -> Iterator[_Captured]:
         with super()._moving(depth) as captured:
+            captured.notes += self._found.warnings
             captured.parts = {name: hashlib.sha256(data).hexdigest() for name, data in self._made.items()}
             yield captured
 
@@ -320,8 +338,8 @@ class NamedFiles(Files):
 
     def _artifacts(self, index: trees.Index) -> Sequence[Artifact]:
         """Part what was scanned by groups; directories, links and the like are in the first."""
-        folder = Folder(self._named.directory)
-        self.judge(folder, lambda: index)
+        folder = Folder(self._named.directory, whole=self._found.whole)
+        self.judge(folder, lambda _: index)
         if folder.problems:
             raise SourceError(str(folder.problems[0]), fix=folder.problems[0].fix)
         groups: dict[str, set[str]] = {}
@@ -362,7 +380,7 @@ class NamedFiles(Files):
         folder = self._looked(
             Folder(self._named.directory, [(one["hold"], one["paths"]) for one in staged.data["holds"]])
         )
-        self.judge(folder, lambda: self._restored(staged, "content"))
+        self.judge(folder, lambda depth: self._restored(staged, depth))
         if not folder.problems:
             self.try_out(folder)
         said = [str(one) for one in folder.problems]
@@ -379,8 +397,8 @@ class NamedFiles(Files):
         if not folder.is_dir(folder.directory) and folder.live:
             folder.wrong(folder.directory, "is not there", "correct `directory` of the component")
             return folder
-        self.look(folder)
         folder.further(self._named.files, "files")
+        self.look(folder)
         return folder
 
 

@@ -151,6 +151,31 @@ def test_a_restore_over_other_files_is_undone(system: System, srv: Path) -> None
     assert _files(told(srv).splitlines()) == _files(worse.splitlines())
 
 
+@pytest.mark.parametrize("target", ["../blobs/", "{srv}/gpt/blobs/"])
+def test_weights_behind_links_are_in_the_point_or_refused(
+    system: System, srv: Path, tmp_path: Path, target: str
+) -> None:
+    """The layout of Hugging Face's cache: names are links to files that are called by their hash."""
+    weights, blob = srv / "gpt/weights/model.gguf", srv / "gpt/blobs/abc"
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(target.format(srv=srv) + "abc")
+    refused = system.run("run", "daily", expect=3)
+    (gpt,) = (one for one in refused["components"] if one["component"] == "gpt")
+    assert gpt["state"] == "failed"
+    assert "which is not in the point (fix: name the directory" in gpt["error"]
+    llm = {**components(srv)["llm"][0], "weights": ["weights", "blobs"]}
+    system.configure(components={**components(srv), "llm": [llm]})
+    system.run("run", "daily")
+    results = system.run("drill", "--plan", "daily")["results"]
+    assert {one["verdict"] for one in results} == {"proven"}, results
+    before = told(srv / "gpt")
+    subprocess.run(["find", srv / "gpt", "-mindepth", "1", "-delete"], check=True)
+    system.run("restore", "--component", "gpt", "--yes")
+    assert _files(told(srv / "gpt").splitlines()) == _files(before.splitlines())
+    assert weights.read_bytes() == stack_files.WEIGHTS
+
+
 def test_a_bad_file_stops_its_component_with_file_line_and_fix(system: System, srv: Path) -> None:
     (srv / "langchain/templates/greeting.txt").unlink()
     (srv / "inteligencia/k8s/ingest.yaml").write_text("apiVersion: v1\nkind: [\n")

@@ -93,11 +93,79 @@ def test_good_files_have_no_problem(host: Host, top: Path, name: str) -> None:
         ("langgraph.json", '"env": ".env"', '"env": "other.env"', "env 'other.env' leads nowhere"),
         ("agents.yaml", "docs/support.md", "docs/gone.md", "line 3: system_file 'docs/gone.md' leads nowhere"),
         ("agents.yaml", None, None, "agents.yaml: is not there"),
+        ("agents.yaml", "docs/support.md", "docs/none-such", "line 3: system_file 'docs/none-such' leads nowhere"),
+        ("agents.yaml", "docs/support.md", "docs/gone.tmpl", "line 3: system_file 'docs/gone.tmpl' leads nowhere"),
+        ("agents.yaml", "system_file: docs/support.md", "a_paths: [src/agent.py, x.json]", "a_paths 'x.json' leads no"),
+        ("agents.yaml", "system_file: docs/support.md", "my-files: {a: gone.xml}", "line 3: my-files 'gone.xml' leads"),
+        ("agents.yaml", "system_file: docs/support.md", "llm_path: model.json", "llm_path 'model.json' leads nowhere"),
+        ("agents.yaml", "system_file: docs/support.md", "x_path: /srv/x.json", "x_path '/srv/x.json' leads out"),
+        ("agents.yaml", "system_file: docs/support.md", "api_spec_path: api/openapi", "'api/openapi' leads nowhere"),
+        ("agents.yaml", "system_file: docs/support.md", "model_file: a/b/c.gguf", "'a/b/c.gguf' leads nowhere"),
     ],
 )  # fmt: skip
 def test_langchain_problems(host: Host, top: Path, file: str, old: str | None, new: str | None, said: str) -> None:
     change(top / "langchain" / file, old, new)
     assert [said in one for one in problems(langchain(host, top))] == [True]
+
+
+REFERENCES = """\
+a:
+  template_path: templates/sales.tmpl
+  index_path: index
+  example_paths: [templates/one.j3, templates/two.j3]
+  prompt_files: {greeting: templates/three}
+  model_path: models/local
+"""
+OF_NO_FILE = """\
+a:
+  llm_path: https://example.org/llm.json
+  model_path: acme/gpt-mini
+  tokenizer_path: tokenizer-1
+  embedding_path: acme/embed-1.5
+  class_path: app.chains.Chain
+  output_path: out/answers.json
+  log_file: app.log
+  cache_path:
+  state_path: ""
+  prompt_path: |
+    several
+    lines
+  base_path: .
+  api_path: /v1/chat
+  examples: [2+2, what is the capital of Brazil]
+  env: production
+"""
+
+
+def test_what_is_referred_to_is_taken_whatever_its_name(host: Host, top: Path) -> None:
+    names = ("templates/sales.tmpl", "index/a.faiss", "templates/one.j3", "templates/two.j3", "templates/three")
+    stack_files.write(top / "langchain", {"agents.yaml": REFERENCES, **dict.fromkeys((*names, "models/local"), "x")})
+    source = langchain(host, top)
+    assert source.probe().problems == []
+    taken = {one.removeprefix(f"{top}/langchain/") for one in source._options.paths}
+    assert {*names, "models/local", "index"} - {"index/a.faiss"} <= taken
+
+
+def test_values_that_are_no_files_of_this_host_are_no_problem(host: Host, top: Path) -> None:
+    stack_files.write(top / "langchain", {"agents.yaml": OF_NO_FILE})
+    probe = langchain(host, top).probe()
+    assert (probe.problems, probe.warnings) == ([], [])
+
+
+def test_references_that_cannot_be_followed_are_told(host: Host, top: Path) -> None:
+    text = "a:\n  data_path: /srv/data\n  user_file: users/${NAME}\n  more_path: ../more\n"
+    text += f"  kept_path: {top}/langchain/src\n"
+    stack_files.write(top / "langchain", {"agents.yaml": text})
+    source = langchain(host, top, files=("src",))
+    said = ("line 2: data_path '/srv/data'", "line 3: user_file 'users/${NAME}'", "line 4: more_path '../more'")
+    probe = source.probe()
+    assert probe.problems == []
+    assert [wanted in one for wanted, one in zip(said, probe.warnings, strict=True)] == [True] * 3
+    assert all("name it in `files`" in one for one in probe.warnings)
+    source.prepare("catalog")
+    with source.freeze("catalog") as frozen:
+        index = next(one.index for one in frozen.artifacts() if isinstance(one, Tree))
+        assert frozen.outcome({"tree": index}).notes == probe.warnings
 
 
 @pytest.mark.parametrize(
@@ -121,6 +189,9 @@ def test_langchain_problems(host: Host, top: Path, file: str, old: str | None, n
         ({"embedding": {"model": "e", "dimension": 4, "collections": "docs"}}, "`embedding.collections` is no list"),
         ({"weights": [{"path": "weights/gone.gguf", "sha256": "0" * 64}]}, "weights/gone.gguf are not there"),
         ({"weights": [{"path": "weights/model.gguf", "sha256": "?"}]}, "the `sha256` of"),
+        ({"weights": [{"path": "weights/model.gguf"}]}, "the `sha256` of"),
+        ({"weights": ["weights/model.gguf"]}, "`weights` is no list of objects with `path` and `sha256`"),
+        ({"weights": {"path": "weights/model.gguf"}}, "`weights` is no list of objects with `path` and `sha256`"),
         ({"models": []}, "is neither a model nor has it `models`"),
     ],
 )  # fmt: skip
@@ -155,6 +226,52 @@ def test_other_weights_than_the_configuration_names_fail_the_run(host: Host, top
     source = llm(host, top)
     assert problems(source) == []
     with pytest.raises(SourceError, match=r"model_config.json line 24: the weights .* have the SHA-256"):
+        fingerprint(source)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_weights_that_are_not_in_the_point_are_refused(host: Host, top: Path, several: bool) -> None:
+    def configure(path: str) -> None:
+        model = {**stack_files.MODEL, "weights": [{**stack_files.MODEL["weights"][0], "path": path}]}
+        stack_files.write(top / "gpt", {"model_config.json": {"models": {"chat": model}} if several else model})
+
+    configure("weights/gone.gguf")
+    assert ["weights/gone.gguf are not there" in one for one in problems(llm(host, top))] == [True]
+    # There, but in no path of the component.
+    (top / "gpt/other.gguf").write_bytes(stack_files.WEIGHTS)
+    configure("other.gguf")
+    assert ["other.gguf are not in the point" in one for one in problems(llm(host, top))] == [True]
+    configure("weights/model.gguf")
+    assert ["model.gguf are not in the point" in one for one in problems(llm(host, top, exclude=("*.gguf",)))] == [True]
+    assert problems(llm(host, top)) == []
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_weights_behind_links_are_refused_unless_all_is_taken(host: Host, top: Path, listed: bool) -> None:
+    """The cache of Hugging Face: what a snapshot's names lead to is in `blobs`."""
+    if not listed:
+        stack_files.write(top / "gpt", {"model_config.json": {**stack_files.MODEL, "weights": []}})
+    (top / "gpt/blobs").mkdir()
+    (top / "gpt/weights/model.gguf").rename(top / "gpt/blobs/abc")
+    (top / "gpt/weights/model.gguf").symlink_to("../blobs/abc")
+    (said, fix), *more = llm(host, top).probe().problems
+    assert said == f"{top}/gpt/weights/model.gguf: is a link to ../blobs/abc, which is not in the point"
+    assert "`weights`" in fix
+    assert len(more) == listed
+    whole = llm(host, top, weights=("weights", "blobs"))
+    assert problems(whole) == []
+    fingerprint(whole)
+    (top / "gpt/blobs/abc").write_bytes(b"others")
+    if listed:
+        with pytest.raises(SourceError, match="have the SHA-256"):
+            fingerprint(llm(host, top, weights=("weights", "blobs")))
+
+
+def test_a_link_that_appears_after_preflight_fails_the_run(host: Host, top: Path) -> None:
+    source = llm(host, top)
+    assert problems(source) == []
+    (top / "gpt/weights/more.gguf").symlink_to("/srv/models/more.gguf")
+    with pytest.raises(SourceError, match=r"more.gguf: is a link to /srv/models/more.gguf, which is not in the point"):
         fingerprint(source)
 
 
@@ -221,6 +338,48 @@ def test_what_compose_would_fetch_is_told(host: Host, top: Path) -> None:
     folder = infra(host, top)._found
     assert folder.problems == []
     assert ["is no part of the backup" in one for one in folder.warnings] == [True, True]
+
+
+def test_manifests_behind_links_are_refused_and_scripts_are_told(host: Host, top: Path) -> None:
+    (top / "etl/python").symlink_to("/usr/bin/python3")
+    probe = infra(host, top).probe()
+    assert probe.problems == []
+    assert probe.warnings == [f"{top}/etl/python is a link to /usr/bin/python3, which is not in the point"]
+    (top / "ingest.yaml").write_text(stack_files.MANIFESTS)
+    (top / "inteligencia/k8s/ingest.yaml").unlink()
+    (top / "inteligencia/k8s/ingest.yaml").symlink_to("../../ingest.yaml")
+    assert ["k8s/ingest.yaml: is a link to ../../ingest.yaml" in one for one in problems(infra(host, top))] == [True]
+
+
+BINDS = """\
+services:
+  web:
+    build: ./app
+    image: web
+    volumes:
+      - ./nginx.conf:/etc/nginx/nginx.conf:ro
+      - data:/var/lib/web
+      - /etc/localtime:/etc/localtime:ro
+      - {type: bind, source: conf.d, target: /etc/web}
+      - {type: volume, source: data, target: /x}
+      - {type: bind, source: ../inteligencia/k8s, target: /k8s}
+  worker:
+    image: worker
+    build: {context: worker, additional_contexts: {base: ./base, other: "docker-image://alpine"}}
+    volumes: ["./config/ingest.yaml:/ingest.yaml", "../elsewhere:/e", "./data-${TAG}:/d", "~/home:/h"]
+  remote:
+    build: https://github.com/acme/web.git
+"""
+
+
+def test_binds_and_build_contexts_that_are_not_in_the_point_are_told(host: Host, top: Path) -> None:
+    stack_files.write(top / "inteligencia", {"docker-compose.override.yaml": BINDS, "nginx.conf": "x"})
+    names = ["./app", "./base", "./data-${TAG}", "./nginx.conf", "../elsewhere", "conf.d", "worker"]
+    (told,) = infra(host, top).probe().warnings
+    assert told.startswith(f"{top}/inteligencia/docker-compose.override.yaml: ")
+    assert told.partition(": ")[2].partition(" (")[0].split(", ") == sorted(names)
+    (told,) = infra(host, top, files=("nginx.conf",)).probe().warnings
+    assert "nginx.conf" not in told
 
 
 @pytest.mark.parametrize(

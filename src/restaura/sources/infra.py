@@ -19,7 +19,7 @@ from restaura.others_yaml import Document
 from restaura.runners.container import docker_api
 from restaura.sources import SourceKind, Tree
 from restaura.sources.files import ROOT
-from restaura.volumes.projects import extended_files, includes, named_files
+from restaura.volumes.projects import bound_paths, extended_files, includes, named_files
 
 SCRIPTS, IMAGES = "etl_scripts", "images.json"
 WORKING_DIR = "com.docker.compose.project.working_dir"
@@ -73,12 +73,13 @@ class Infra(NamedFiles):
         for one in self._own.env:
             if path := folder.named(one, "env", secret=True):
                 known |= _variables(folder, path)
-        for path in self._compose_files(folder):
-            self._follow(folder, path, folder.directory, known, set())
-        for one in folder.further(self._own.kubernetes, "kubernetes"):
+        for one in folder.further(self._own.kubernetes, "kubernetes", whole=True):
             for path in folder.files(one):
                 if path.endswith((*SUFFIXES, "/Kustomization")):
                     _look_at_manifests(folder, path)
+        # Last: what these mount is in the point when anything before took it.
+        for path in self._compose_files(folder):
+            self._follow(folder, path, folder.directory, known, set())
 
     def _compose_files(self, folder: Folder) -> list[str]:
         """Return the Compose files in the order in which Compose reads them."""
@@ -114,6 +115,7 @@ class Infra(NamedFiles):
             inner = posixpath.normpath(posixpath.join(base, one))
             if (required or folder.is_file(inner)) and _there(folder, path, document, one, inner):
                 folder.take(inner, secret=one not in configs)
+        _look_at_bound_paths(folder, path, document.data, base)
 
     def try_out(self, folder: Folder) -> None:
         """Have Docker Compose, where it is installed, read the files; it prints nothing, and fills in no value."""
@@ -179,6 +181,17 @@ def _there(folder: Folder, path: str, document: Document, name: str, inner: str)
         line = next((document.lines.get(keys) for keys, value in walk(document.data) if value == name), None)
         folder.wrong(path, f"{name!r} leads nowhere", "create the file, or correct the reference", line)
     return "$" not in name and folder.is_file(inner)
+
+
+def _look_at_bound_paths(folder: Folder, path: str, data: dict[Any, Any], base: str) -> None:
+    """Tell which bind mounts and build contexts of the deployment are in no path that is taken: they may be files."""
+    told = {one for one in bound_paths(data) if one[:1] not in ("", "/", "~") and not REMOTE.match(one)}
+    lacking = sorted(
+        one for one in told if not trees.below(posixpath.normpath(posixpath.join(base, one)), folder.found)
+    )
+    if lacking:
+        what = "(bind mounts, build contexts) are not in the point: name them in `files`, or back them up as data"
+        folder.warnings.append(f"{path}: {', '.join(lacking)} {what}")
 
 
 def _included(folder: Folder, path: str) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restaura import process
+from restaura import process, trees
 from restaura.config.schema import setting
 from restaura.errors import RestauraError
 from restaura.named_files import SUFFIXES, Folder, NamedFiles, NamedFilesComponent, walk
@@ -22,8 +22,15 @@ from restaura.sources import SourceKind
 
 # What of an application goes with its prompts, where it is there.
 BESIDE = ("langgraph.json", "pyproject.toml", "poetry.lock", "requirements.txt", "uv.lock")
-REFERENCES = re.compile(r"[a-z_]*_(path|file)")
-# What a reference ends in: another word of such a key may be a place to write to, or no file at all.
+REFERENCES = re.compile(r"[\w-]*[_-](path|file)(?P<several>s?)", re.IGNORECASE)
+UNSUFFIXED = ("examples", "env")
+# Words of such keys: what is written there, not read; what is called by a name or, if local, a path; and addresses.
+WRITTEN = {"cache", "log", "logs", "out", "output", "pid", "save", "socket", "temp", "tmp"}
+NAMED = {"adapter", "checkpoint", "embedding", "embeddings", "llm", "model", "repo", "tokenizer"}
+NAMED |= {"class", "function", "import", "module"}
+ADDRESSED = {"api", "endpoint", "http", "route", "url"}
+NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?")  # huggingface.co's `organisation/name`, Python's `package.module:object`
+# What is a file whatever its key.
 KNOWN = (*SUFFIXES, ".txt", ".md", ".jinja", ".jinja2", ".j2", ".prompt", ".py", ".csv", ".jsonl", ".toml", ".env")
 READ = (*SUFFIXES, ".txt")  # by langchain-core's loaders
 LOADED = ("prompt", "few_shot", "chat")  # `_type`s of prompts that langchain-core loads
@@ -65,7 +72,7 @@ class Langchain(NamedFiles):
             if path not in seen:
                 seen.add(path)
                 folder.take(path)
-                if path.endswith(SUFFIXES):
+                if path.endswith(SUFFIXES) and folder.is_file(path):
                     waiting += self._references(folder, path)
 
     def _references(self, folder: Folder, path: str) -> list[str]:
@@ -75,30 +82,45 @@ class Langchain(NamedFiles):
             for keys, value in walk(document.data):
                 if not isinstance(value, str) or not value or "\n" in value or len(value) > 1024 or "://" in value:
                     continue
+                key = _referring(keys)
                 # `src/agent.py:graph` names what is in a file.
-                name = value if value.endswith(KNOWN) else value.rpartition(":")[0]
-                key = next((one for one in reversed(keys) if isinstance(one, str)), "")
-                if not name.endswith(KNOWN):
+                before = value.rpartition(":")[0]
+                name = before if before.endswith(KNOWN) and not value.endswith(KNOWN) else value
+                if not key and not name.endswith(KNOWN):
                     continue
-                refers = bool(REFERENCES.fullmatch(key)) or key in ("examples", "env")
-                line = document.lines.get(keys)
-                if refers and (name.startswith("/") or ".." in name.split("/")):
-                    fix = f"write it relative to {folder.directory}: langchain-core 1.2.22 refuses it (CVE-2026-34070)"
-                    folder.wrong(path, f"{key} {value!r} leads out of the directory", fix, line)
-                elif there := self._resolved(folder, path, name):
+                leads_out = name.startswith("/") or ".." in name.split("/")
+                there = "" if leads_out else self._resolved(folder, path, name)
+                if there:
                     found.append(there)
-                elif refers:
-                    folder.wrong(
-                        path, f"{key} {value!r} leads nowhere", "create the file, or correct the reference", line
-                    )
+                elif key and not _is_no_file(key, name):
+                    self._missed(folder, path, f"{key} {value!r}", name, document.lines.get(keys))
         return found
 
     @staticmethod
+    def _missed(folder: Folder, path: str, what: str, name: str, line: int | None) -> None:
+        """Note a reference that was not followed: a problem, or a warning where nobody can tell what it leads to."""
+        outside = name.startswith("/") or ".." in name.split("/")
+        if "$" in name or "{" in name:
+            why = "depends on a variable"
+        elif not outside:
+            folder.wrong(path, f"{what} leads nowhere", "create the file, or correct the reference", line)
+            return
+        elif name.endswith(KNOWN):
+            fix = f"write it relative to {folder.directory}: langchain-core 1.2.22 refuses it (CVE-2026-34070)"
+            folder.wrong(path, f"{what} leads out of the directory", fix, line)
+            return
+        elif trees.below(folder.absolute(name), folder.found):
+            return
+        else:
+            why = "leads out of the directory, and is not in the point"
+        folder.warnings.append(f"{path}{f' line {line}' if line else ''}: {what} {why}: name it in `files`")
+
+    @staticmethod
     def _resolved(folder: Folder, path: str, name: str) -> str:
-        """Return the file of a reference, which is relative to the directory or to the file that has it; or nothing."""
+        """Return the file or directory of a reference, relative to the directory or to the file that has it."""
         for base in (folder.directory, posixpath.dirname(path)):
             whole = posixpath.normpath(posixpath.join(base, name))
-            if folder.inside(whole) and folder.is_file(whole):
+            if folder.inside(whole) and (folder.is_file(whole) or folder.is_dir(whole)):
                 return whole
         return ""
 
@@ -142,6 +164,28 @@ class Langchain(NamedFiles):
             return []
         found = [(keys, one) for document in folder.documents(path) or () for keys, one in walk(document.data)]
         return [(keys, one) for keys, one in found if isinstance(one, dict) and one.get("_type") in LOADED]
+
+
+def _referring(keys: tuple[Any, ...]) -> str:
+    """Return the key that makes a value a reference, or nothing: its own or, where it is in several, theirs."""
+    names = [one for one in keys if isinstance(one, str)]
+    own = names[-1] if names else ""
+    if own in UNSUFFIXED or REFERENCES.fullmatch(own):
+        return own
+    outer = REFERENCES.fullmatch(str(keys[-2])) if len(keys) > 1 else None
+    return outer[0] if outer and outer["several"] else ""
+
+
+def _is_no_file(key: str, name: str) -> bool:
+    """Whether a value that leads nowhere need not be a file of this host."""
+    words = {*re.split("[_-]", key.lower())}
+    if name.endswith(KNOWN):
+        return bool(words & WRITTEN)
+    if words & ADDRESSED and name.startswith("/"):
+        return True
+    if words & NAMED and NAME.fullmatch(name):
+        return True
+    return bool(words & WRITTEN) or key in UNSUFFIXED or posixpath.normpath(name) == "."
 
 
 # What runs in the application's interpreter: prompts alone are made, from given files in a directory of their own.

@@ -15,8 +15,10 @@ from restaura.config.schema import setting
 from restaura.errors import RestauraError
 from restaura.named_files import SECRETS, Folder, NamedFiles, NamedFilesComponent
 from restaura.others_yaml import Document
+from restaura.point import Depth
 from restaura.sources import SourceKind, Tree
 from restaura.sources.files import ROOT
+from restaura.trees.links import Links
 
 WEIGHTS = "weights"
 SECONDS = 30  # that an answer of Qdrant may take
@@ -71,7 +73,7 @@ class Llm(NamedFiles):
 
     def look(self, folder: Folder) -> None:
         """Hold both files against what they must say."""
-        weights = folder.further(self._own.weights, "weights")
+        weights = folder.further(self._own.weights, "weights", whole=True)
         if folder.live:
             self._weights = weights
         if (path := folder.named(self._own.model_config, "model_config")) and (document := folder.document(path)):
@@ -80,18 +82,24 @@ class Llm(NamedFiles):
         if (path := folder.named(self._own.system_prompts, "system_prompts")) and (document := folder.document(path)):
             _look_at_prompts(folder, path, document)
 
-    def judge(self, folder: Folder, scanned: Callable[[], trees.Index]) -> None:
-        """Hold the weights' hashes against those that the configuration names."""
+    def judge(self, folder: Folder, scanned: Callable[[Depth], trees.Index]) -> None:
+        """Hold the weights that are taken, and their hashes where they were read, against the configuration."""
+        super().judge(folder, scanned)
         path = folder.absolute(self._own.model_config)
         document = folder.document(path) if self._own.model_config and folder.is_file(path) else None
-        named = list(_weights(folder, path, document)) if document else []
-        hashes = {f"/{one.path}": one.sha256 for one in scanned().entries} if named else {}
-        for file, sha256, line in named:
-            found = hashes.get(file, "")
-            if found and found != sha256.removeprefix("sha256:").lower():
-                folder.wrong(
-                    path, f"the weights {file} have the SHA-256 {found}, not {sha256}", "get the right ones", line
-                )
+        told = models(Folder(folder.directory), path, document) if document else []
+        named = [one for keys, model in told for one in _weights(folder, keys, model)]
+        if document is None or not named:
+            return
+        links = Links(scanned("content"))
+        for file, sha256, keys in named:
+            there, line = links.follow(file[1:]), document.lines.get((*keys, "sha256"))
+            if there is None or there.type != "file":
+                fix = "name them, and what holds them when they are a link, in `weights`; see to `exclude`"
+                folder.wrong(path, f"the weights {file} are not in the point", fix, line)
+            elif there.sha256 and there.sha256 != sha256.removeprefix("sha256:").lower():
+                what = f"the weights {file} have the SHA-256 {there.sha256}, not {sha256}"
+                folder.wrong(path, what, "get the right ones", line)
 
     def try_out(self, folder: Folder) -> None:
         """Hold the embeddings' dimension against Qdrant's collections; a restored file speaks of other servers."""
@@ -207,11 +215,7 @@ def _look_at_model(folder: Folder, path: str, document: Document, keys: tuple[An
                 wrong(f"`{name}` {why}", CORRECT, *place, name)
     if (embedding := model.get("embedding")) is not None:
         _look_at_embedding(embedding, wrong)
-    for file, sha256, _ in _weights(folder, path, document) if not keys else ():
-        if not SHA256.fullmatch(sha256.lower()):
-            wrong(f"the `sha256` of {file} is none", "sha256sum FILE", "weights")
-        if not folder.is_file(file):
-            wrong(f"the weights {file} are not there, or in no path of `weights`", "name them in `weights`", "weights")
+    _look_at_weights(folder, keys, model, wrong)
 
 
 def _look_at_revision(model: Mapping[str, Any], wrong: Callable[..., None]) -> None:
@@ -228,6 +232,21 @@ def _look_at_revision(model: Mapping[str, Any], wrong: Callable[..., None]) -> N
             )
     elif digest is None and (not isinstance(revision, str) or revision.strip().lower() in MOVING):
         wrong(f"`revision` {revision!r} is another model tomorrow", "name a commit, a version or a date", "revision")
+
+
+def _look_at_weights(
+    folder: Folder, keys: tuple[Any, ...], model: Mapping[str, Any], wrong: Callable[..., None]
+) -> None:
+    weights = model.get("weights") or []
+    named = _weights(folder, keys, model)
+    if not isinstance(weights, list) or len(named) != len(weights):
+        wrong("`weights` is no list of objects with `path` and `sha256`", CORRECT, "weights")
+    for file, sha256, _ in named:
+        if not SHA256.fullmatch(sha256.lower()):
+            wrong(f"the `sha256` of {file} is none", "sha256sum FILE", "weights")
+        # Of restored ones `judge` tells: a link among them may lead to where they are to be.
+        if folder.live and not folder.is_file(file):
+            wrong(f"the weights {file} are not there, or in no path of `weights`", "name them in `weights`", "weights")
 
 
 def _look_at_embedding(embedding: Any, wrong: Callable[..., None]) -> None:
@@ -281,16 +300,14 @@ def _has_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _weights(folder: Folder, path: str, document: Document) -> list[tuple[str, str, int | None]]:
-    """Return the files of weights that a configuration names: absolute path, SHA-256 as it is written, line."""
-    found = []
-    for keys, model in models(Folder(folder.directory), path, document):
-        rows = model.get("weights")
-        for number, one in enumerate(rows if isinstance(rows, list) else []):
-            if isinstance(one, dict) and isinstance(one.get("path"), str):
-                line = document.lines.get((*keys, "weights", number, "sha256"))
-                found.append((folder.absolute(one["path"]), str(one.get("sha256", "")), line))
-    return found
+def _weights(folder: Folder, keys: tuple[Any, ...], model: Mapping[str, Any]) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """Return the files of weights that a model names: absolute path, SHA-256 as it is written, keys."""
+    rows = model.get("weights")
+    return [
+        (folder.absolute(one["path"]), str(one.get("sha256", "")), (*keys, "weights", number))
+        for number, one in enumerate(rows if isinstance(rows, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("path"), str)
+    ]
 
 
 SOURCE = SourceKind("llm", LlmComponent, Llm, ("python3-requests",), tier="files")

@@ -154,6 +154,23 @@ def named_files(content: dict[Any, Any]) -> Iterator[tuple[str, bool]]:
                 yield str(one["file"]), True
 
 
+def bound_paths(content: dict[Any, Any]) -> Iterator[str]:
+    """Yield the bind mounts and build contexts of services as a Compose file has them (docs.docker.com/reference)."""
+    for service in _values(content.get("services")):
+        for one in _items(service.get("volumes")) if isinstance(service, dict) else ():
+            if isinstance(one, dict):
+                if one.get("type") == "bind":
+                    yield str(one.get("source", ""))
+            elif str(one)[:1] in (".", "/", "~") and ":" in str(one):
+                yield str(one).partition(":")[0]
+        build = service.get("build") if isinstance(service, dict) else None
+        told = build if isinstance(build, dict) else {"context": build}
+        yield str(told.get("context") or "")
+        further = told.get("additional_contexts") or ()
+        pairs = further.values() if isinstance(further, dict) else (str(one).partition("=")[2] for one in further)
+        yield from (str(one) for one in pairs if not str(one).startswith("service:"))
+
+
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 

@@ -22,6 +22,8 @@ from restaura.paths import Paths
 # What cron starts says nothing when all is well, so that mail to root means something.
 QUIET = ("run", "drill", "verify", "prune", "recover")
 
+UNREAD = 128 + signal.SIGPIPE
+
 EXITS = """exit codes:
   0 done · 1 failed · 2 usage or configuration · 3 partial · 4 locked · 5 no such point · 6 mismatch"""
 
@@ -51,9 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, as_json)
     except KeyboardInterrupt:
         return _failed(RestauraError("interrupted; what was begun was taken back"), as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
     except OSError as error:
         where = str(error.filename or f"restaura {options.verb}")
         fix = "look at its disk (df -h, dmesg) and its permissions, then try again"
@@ -63,14 +62,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet = options.verb in QUIET and not getattr(options, "check", False)
     if quiet and not as_json and answer.code == Exit.DONE and not sys.stdout.isatty():
         return Exit.DONE
-    return answer.show(as_json)
+    return _shown(answer, as_json)
+
+
+def _shown(answer: Answer, as_json: bool) -> int:
+    """Show the answer and return its exit code; where that is 0 and nobody reads on (`| head`), what shells expect."""
+    try:
+        return answer.show(as_json)
+    except OSError as error:
+        # Else Python tries once more at its end, and prints a notice.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return answer.code or UNREAD
+        print(f"restaura: the answer could not be written: {error.strerror}", file=sys.stderr)
+        return answer.code or Exit.FAILED
 
 
 def _failed(error: RestauraError, as_json: bool) -> int:
     if as_json:
-        Answer({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, code=error.exit_code).show(True)
-    else:
-        print(lines(f"restaura: {error}"), file=sys.stderr)
+        told = {"what": error.what, "where": error.where, "fix": error.fix}
+        return _shown(Answer({"error": told}, code=error.exit_code), as_json)
+    print(lines(f"restaura: {error}"), file=sys.stderr)
     return int(error.exit_code)
 
 

@@ -61,9 +61,9 @@ class Answer:
     def show(self, as_json: bool) -> int:
         """Print the answer on standard output and return the exit code."""
         if as_json:
-            print(json.dumps({"contract": CONTRACT, "exit": self.code, "text": self.text, **self.data}))
+            print(json.dumps({"contract": CONTRACT, "exit": self.code, "text": self.text, **self.data}), flush=True)
         elif self.text:
-            print(lines(self.text))
+            print(lines(self.text), flush=True)
         return self.code
 
 

@@ -133,3 +133,21 @@ def test_the_last_restore_that_is_live_is_undone(one: System, app: Path) -> None
         one.run("undo", "latest")
         assert (app / "file").read_text() == before
     one.run("undo", "latest", expect=5)
+
+
+def test_who_stops_reading_hears_no_more(one: System) -> None:
+    point = one.run("run", "apps")["point"]
+    for arguments, code in ((("show", point), 141), (("show", "nothing", "--json"), 5), (("status",), 3)):
+        end, pipe = os.pipe()
+        os.close(end)
+        shown = [sys.executable, "-m", "restaura", *arguments]
+        done = subprocess.run(shown, stdout=pipe, stderr=subprocess.PIPE, env=one.environment(), check=False)
+        os.close(pipe)
+        assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_an_answer_that_nothing_takes_is_an_error(one: System) -> None:
+    with Path("/dev/full").open("wb") as full:
+        shown = [sys.executable, "-m", "restaura", "list"]
+        done = subprocess.run(shown, stdout=full, stderr=subprocess.PIPE, env=one.environment(), check=False)
+    assert (done.returncode, done.stderr) == (1, b"restaura: the answer could not be written: No space left on device\n")

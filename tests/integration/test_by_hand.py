@@ -150,4 +150,7 @@ def test_an_answer_that_nothing_takes_is_an_error(one: System) -> None:
     with Path("/dev/full").open("wb") as full:
         shown = [sys.executable, "-m", "restaura", "list"]
         done = subprocess.run(shown, stdout=full, stderr=subprocess.PIPE, env=one.environment(), check=False)
-    assert (done.returncode, done.stderr) == (1, b"restaura: the answer could not be written: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"restaura: the answer could not be written: No space left on device\n",
+    )

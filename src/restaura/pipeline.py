@@ -488,7 +488,7 @@ class Take:
             state = "torn"
             notes += [f"ingestion was not paused all the time: {self.pause.broken}"] if self.pause.broken else []
         else:
-            doubts = empty(part.streams, captured.artifacts)
+            doubts = [*outcome.doubts, *empty(part.streams, captured.artifacts)]
             varying = {one.name for one in part.streams if one.varies}
             doubts += shrunk(part.options, captured.artifacts, last_good(sink.previous, part.name), varying)
             if doubts:

@@ -602,6 +602,42 @@ def test_what_cannot_be_captured_is_said_before(grafana: Client, tmp_path: Path)
     assert "not taken" in problems()
 
 
+def test_a_point_whose_secrets_do_not_open_is_suspect_and_not_proven(grafana: Client, tmp_path: Path) -> None:
+    """Somebody changed the key in grafana.ini: no data source of such a point would decrypt."""
+    INI.write_text(SETTINGS.replace(KEY, "rotated-by-somebody"))
+    ctl("restart", "grafana-server.service")
+    CLIENT.wait()
+    host = system(tmp_path)
+    taken = host.run("run", "daily", expect=3)
+    (component,) = taken["components"]
+    assert (component["state"], component["good"]) == ("suspect", False)
+    assert "secrets do not open with the server's secret_key: " in taken["text"]
+    assert "data_source 1/prom: basicAuthPassword" in str(component["notes"])
+    host.run("accept", taken["point"], "grafana")
+    (drilled,) = host.run("drill", "--plan", "daily", expect=None)["results"]
+    assert drilled["verdict"] == "disproven"
+    assert "do not open" in drilled["problems"][0]
+    INI.write_text(SETTINGS)
+    ctl("restart", "grafana-server.service")
+    CLIENT.wait()
+    again = host.run("run", "daily", "--drill")
+    assert [one["state"] for one in again["components"]] == ["complete"]
+    assert [one["verdict"] for one in again["drill"]["results"]] == ["proven"]
+    assert "grafana: the component has no token" in again["text"]
+
+
+def test_provisioning_files_behind_links_are_refused(grafana: Client, tmp_path: Path) -> None:
+    shutil.move(str(ETC / "provisioning/datasources"), tmp_path / "datasources")
+    (ETC / "provisioning/datasources").symlink_to(tmp_path / "datasources")
+    host = system(tmp_path)
+    for words in ((), ("--check",)):
+        said = host.run("run", "daily", *words, expect=1)["text"]
+        assert "provisioning/datasources" in said
+        assert "which is not in the point" in said
+    with pytest.raises(SourceError, match="which is not in the point"):
+        fingerprint(tmp_path)
+
+
 def test_an_export_that_fails_fails_the_component(grafana: Client, tmp_path: Path) -> None:
     host = system(tmp_path, token=grafana.token())
     ctl("stop", "grafana-server.service")

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from restaura.errors import RefusedError, SourceError
 from restaura.grafana import api, database, encryption, restore, swap
+from restaura.grafana.capture import provisioning
 from restaura.grafana.content import PARTS, Content
 from restaura.grafana.installed import Installed
 from restaura.grafana.settings import SECRET_KEY, Settings
+from restaura.point import Depth
 from restaura.web import Service
 from tests.grafana_server import ADMIN, HOOK, PASSWORD, PROVISIONING, Client, policies, rule
 from tests.standins import grafana as standin
@@ -136,6 +138,22 @@ def test_what_grafana_encrypted_opens_with_its_key_alone(one: Instance) -> None:
     parts, sealed = database.secrets(one.database, "wrong", b"salt")
     assert sorted(sealed) == sorted(secrets)
     assert set(parts.values()) == {"does not open"}
+    # A key that a key management service keeps is not ours to open.
+    with contextlib.closing(sqlite3.connect(one.database)) as made:
+        made.execute("UPDATE data_keys SET provider = 'awskms.main'")
+        made.commit()
+    parts, sealed = database.secrets(one.database, KEY, b"salt")
+    assert sealed == []
+    assert set(parts.values()) == {"does not open"}
+
+
+@pytest.mark.parametrize("depth", ["catalog", "content"])
+def test_secrets_that_do_not_open_are_told_at_any_depth(one: Instance, depth: Depth) -> None:
+    described = {"salt": "00", "opened": True, "environment": {"GF_SECURITY_SECRET_KEY": KEY}, "files": {}}
+    found = Content(one.database.parent, described, {"grafana.db": one.database})
+    assert found.fingerprint(depth)[2] == []
+    described["environment"] = {"GF_SECURITY_SECRET_KEY": "wrong"}
+    assert "data_source 1/prom: basicAuthPassword" in found.fingerprint(depth)[2]
 
 
 def test_gcm_and_what_is_older_than_data_keys_opens() -> None:
@@ -395,6 +413,27 @@ def installed(ini: str, environment: dict[str, str] | None = None) -> Installed:
         b"",
         Settings(ini, environment or {}, lambda _: None),
     )
+
+
+def test_links_of_provisioning_files_must_not_lead_out(tmp_path: Path) -> None:
+    folder = tmp_path / "real"
+    for name in ("real/datasources/loki.yaml", "real/..data/team.yaml", "elsewhere/team.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("apiVersion: 1\n")
+    (tmp_path / "provisioning").symlink_to("real")
+    there = installed(f"[paths]\nprovisioning = {tmp_path}/provisioning\n")
+    # As Kubernetes mounts a ConfigMap; and by the path that Grafana knows.
+    (folder / "team.yaml").symlink_to("..data/team.yaml")
+    (folder / "loki.yaml").symlink_to(tmp_path / "provisioning/datasources/loki.yaml")
+    tree = provisioning(there, "catalog")
+    assert tree is not None
+    assert "real/..data/team.yaml" in [entry.path for entry in tree.index.entries]
+    for target in ("../elsewhere/team.yaml", f"{tmp_path}/elsewhere", "gone.yaml"):
+        (folder / "out.yaml").unlink(missing_ok=True)
+        (folder / "out.yaml").symlink_to(target)
+        with pytest.raises(SourceError, match=f"is a link to {target}, which is not in the point") as caught:
+            provisioning(there, "catalog")
+        assert (caught.value.where, "cp -rL" in caught.value.fix) == (f"{tmp_path}/provisioning/out.yaml", True)
 
 
 def test_a_secret_key_of_another_server_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ class FakeSource:
     def __init__(self, events: list[str], streams: dict[str, bytes], error: str = "", freeze_error: str = "") -> None:
         self.events, self.streams, self.error, self.freeze_error = events, streams, error, freeze_error
         self.reads = 0
+        self.doubts: list[str] = []
 
     @contextlib.contextmanager
     def freeze(self, depth: str, stop_limit: float) -> Any:
@@ -123,7 +124,7 @@ class FakeSource:
             raise SourceError(self.error)
 
     def outcome(self, indexes: Any) -> Outcome:
-        return Outcome(Fingerprint("fake-1", "content", {"all": "1"}), "transactional")
+        return Outcome(Fingerprint("fake-1", "content", {"all": "1"}), "transactional", ["a note"], self.doubts)
 
 
 def host_at(root: Path, pause: dict[str, Any] | None = None) -> Host:
@@ -332,6 +333,18 @@ def test_an_empty_dump_is_suspect_at_the_first_run_too(tmp_path: Path) -> None:
     run.capture()
     run.seal()
     assert states(run) == {"one": "suspect"}
+
+
+def test_what_its_source_doubts_is_suspect(tmp_path: Path) -> None:
+    source = FakeSource([], {"dump": b"x"})
+    source.doubts = ["a doubt"]
+    run = take(host_at(tmp_path), source, FakeStore("one"))
+    run.capture()
+    run.seal()
+    assert states(run) == {"one": "suspect"}
+    manifest = run.sinks[0].sealed.manifest if run.sinks[0].sealed else None
+    assert manifest is not None
+    assert manifest.component("db").notes == ["a note", "a doubt"]
 
 
 def test_an_artifact_that_is_gone_is_suspect() -> None:

@@ -309,14 +309,14 @@ def _answer(plan: Plan, point_id: str, take: Take, problems: list[str]) -> Answe
         table(["component", "store", "state", "consistency", "bytes", "seconds"], rows),
     ]
     text += sorted({f"{one['component']} in {one['store']}: {one['error']}" for one in data if one["error"]})
-    text += sorted(
-        {f"{one['component']}: {note}" for one in data for note in one["notes"] if one["state"] != "complete"}
-    )
+    notes = {f"{one['component']}: {note}" for one in data for note in one["notes"]}
+    # Of a component that no store has, a record says nothing.
+    notes |= {f"{part.name}: {note}" for part in take.parts if part.held for note in part.held.notes}
+    text += sorted(notes)
     if take.pause.seconds:
         still = ", ".join(f"{part.name} {part.frozen_after:.1f} s" for part in take.parts if part.frozen_at)
         text.append(f"ingestion was paused for {take.pause.seconds:.1f} s; held still after: {still or 'none'}")
     text += [f"{part.name}: stopped for {part.stop_seconds:.1f} s" for part in take.parts if part.stop_seconds]
-    text += [f"{part.name}: {note}" for part in take.parts if part.held for note in part.held.notes]
     suspect = sorted({one["component"] for one in data if one["state"] == "suspect"})
     text += [f"accept it: restaura accept {point_id} {name}" for name in suspect]
     text += problems

@@ -19,6 +19,7 @@ from restaura.grafana.content import (
     SECRET,
     SERVER,
     Content,
+    do_not_open,
     provisioning_parts,
 )
 from restaura.grafana.installed import Installed
@@ -28,6 +29,7 @@ from restaura.paths import private_dir, write_atomic
 from restaura.point import Consistency, Depth, Fingerprint, safe_name
 from restaura.sources import Artifact, Outcome, Stream, Tree
 from restaura.trees.index import Entry
+from restaura.trees.links import Links
 from restaura.trees.scanning import entry_of
 from restaura.web import Service
 
@@ -62,12 +64,8 @@ class Captured:
             described[INI] = _owned(ini)
         described |= {"environment": settings.told, "files": settings.files}
         write_atomic(self._spool / PLUGINS, api.to_json(there.plugins()))
-        folder = there.here(settings.provisioning)
-        if folder and folder.is_dir():
-            folder = folder.resolve()
-            index = trees.scan(folder.parent, [folder.name], depth=self._depth)
-            self._provisioning = Tree(PROVISIONING, folder.parent, index, secret=True)
-        elif not folder:
+        self._provisioning = provisioning(there, self._depth)
+        if not there.here(settings.provisioning):
             self._notes.append(f"{settings.provisioning} is in the container's image, and not in the point")
 
     def export(self, service: Service | None, version: str) -> None:
@@ -92,6 +90,8 @@ class Captured:
         if (spool / DATABASE).exists():
             database.check(spool / DATABASE)
             self._content.described["opened"] = encryption.available()
+            if not encryption.available():
+                self._notes.append(f"no secret was opened to prove it: apt-get install {encryption.PACKAGE}")
         write_atomic(spool / SERVER, api.to_json(self._content.described))
         for path in sorted(one for one in spool.iterdir() if one.is_file()):
             yield Stream(path.name, partial(_open, path), path.name in SECRET, path.stat().st_size)
@@ -104,13 +104,31 @@ class Captured:
     def outcome(self, indexes: Mapping[str, trees.Index]) -> Outcome:
         """Return the fingerprint of what stands in the spool, with one store's index of the provisioning files."""
         parts, counts, sealed = self._content.fingerprint(self._depth)
-        notes = [*self._notes, *(f"{one} does not open with the server's secret_key" for one in sealed)]
+        fix = "put back the key that they were written with, or enter them again"
+        doubts = [f"{do_not_open(sealed)}: {fix}"] if sealed else []
         still: Consistency = "transactional" if (self._spool / DATABASE).exists() else "crash"
         if index := indexes.get(PROVISIONING):
             found = provisioning_parts(index, self._depth, bytes.fromhex(self._content.described["salt"]))
             parts, counts = parts | found[0], counts | found[1]
             still = "torn" if index.torn else "crash" if index.changed or index.vanished else still
-        return Outcome(Fingerprint(ALGORITHM, self._depth, parts, counts), still, notes)
+        return Outcome(Fingerprint(ALGORITHM, self._depth, parts, counts), still, list(self._notes), doubts)
+
+
+def provisioning(there: Installed, depth: Depth) -> Tree | None:
+    """Scan the provisioning files; None where this host has none. SourceError for a link to what is not among them."""
+    seen = there.settings.provisioning
+    folder = there.here(seen)
+    if not folder or not folder.is_dir():
+        return None
+    folder = folder.resolve()
+    index = trees.scan(folder.parent, [folder.name], depth=depth)
+    for link in Links(index, {seen: folder.name, str(folder): folder.name}).leading_out():
+        raise SourceError(
+            f"is a link to {link.link}, which is not in the point",
+            where=f"{seen}{link.path.removeprefix(folder.name)}",
+            fix="put the files themselves there (cp -rL)",
+        )
+    return Tree(PROVISIONING, folder.parent, index, secret=True)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restaura import trees
-from restaura.grafana import api, database
+from restaura.grafana import api, database, encryption
 from restaura.grafana.settings import Settings
 from restaura.point import Depth
 from restaura.trees.compare import facts
@@ -20,6 +20,8 @@ PARTS = (DATABASE, INI, PROVISIONING)
 SERVER, PLUGINS, EXPORTS = "server.json", "plugins.json", "exports"
 # Beside grafana.ini and the database itself: a data source's address may hold a password, too.
 SECRET = (DATABASE, INI, SERVER, "contact-points.json", "datasources.json")
+
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Content:
         if DATABASE in wanted and self.path(DATABASE).exists():
             rows, counts = database.fingerprint(self.path(DATABASE), depth, salt)
             parts |= rows
-            if self.described["opened"] and depth == "content":
+            if self.described["opened"] and (depth == "content" or encryption.available()):
                 opened, sealed = database.secrets(self.path(DATABASE), self.settings.secret_key, salt)
-                parts |= opened
+                parts |= opened if depth == "content" else {}
         if EXPORTS in wanted:
             parts |= self._exported(salt)
         return parts, counts, sealed
@@ -78,6 +80,13 @@ class Content:
         if made.places():
             parts["export folders of dashboards"] = database.keyed(salt, api.to_json(made.places()))
         return parts
+
+
+def do_not_open(sealed: Collection[str]) -> str:
+    """Say which secrets do not open."""
+    more = " …" if len(sealed) > MOST_NAMED else ""
+    named = ", ".join(sorted(sealed)[:MOST_NAMED])
+    return f"{len(sealed)} secrets do not open with the server's secret_key: {named}{more}"
 
 
 def provisioning_parts(

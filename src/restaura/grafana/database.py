@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from restaura.errors import SourceError
-from restaura.grafana.encryption import Opener, SealedError
+from restaura.grafana.encryption import ElsewhereError, Opener, SealedError
 from restaura.point import Depth
 from restaura.sqlite import COMPANIONS
 
@@ -118,16 +118,20 @@ def _contents(database: sqlite3.Connection, table: str, salt: bytes) -> dict[str
 
 
 def secrets(path: Path, secret_key: str, salt: bytes) -> tuple[dict[str, str], list[str]]:
-    """Return a keyed digest of each secret in the database, opened, and the names of those that do not open."""
+    """Return a keyed digest of each secret in the database, opened, and the names of those that do not open.
+
+    Of those names none is of a secret whose key is with a key management service.
+    """
     parts, sealed = {}, []
     with opened(path) as database:
         opener = Opener(database, secret_key)
         for label, payload in opener.secrets():
             try:
                 parts[f"opened {label}"] = keyed(salt, opener.open(payload).encode())
-            except SealedError:
+            except SealedError as error:
                 parts[f"opened {label}"] = "does not open"
-                sealed.append(label)
+                if not isinstance(error, ElsewhereError):
+                    sealed.append(label)
     return parts, sealed
 
 

@@ -26,6 +26,10 @@ class SealedError(Exception):
     """A secret does not open with the key at hand."""
 
 
+class ElsewhereError(SealedError):
+    """A secret's key is with a key management service, and not at hand."""
+
+
 def available() -> bool:
     """Whether this host can open secrets at all."""
     try:
@@ -91,8 +95,10 @@ class Opener:
             row = self.database.execute(
                 "SELECT provider, encrypted_data FROM data_keys WHERE name = ?", (name,)
             ).fetchone()
-            if row is None or row[0] not in _LOCAL:
+            if row is None:
                 raise SealedError
+            if row[0] not in _LOCAL:
+                raise ElsewhereError
             self._keys[name] = decrypt(bytes(row[1]), self.secret_key.encode())
         return self._keys[name]
 

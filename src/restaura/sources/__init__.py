@@ -90,11 +90,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was captured, known once the last artifact was copied."""
+    """What was captured, known once the last artifact was copied. `doubts` make the component suspect."""
 
     fingerprint: Fingerprint
     consistency: Consistency
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class Frozen(Protocol):

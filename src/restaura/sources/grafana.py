@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from restaura import exchange, mounts, units
 from restaura.config.schema import Component, setting
-from restaura.errors import ConfigError, NoPointError, RefusedError, RestauraError, SourceError
+from restaura.errors import ConfigError, DamagedError, NoPointError, RefusedError, RestauraError, SourceError
 from restaura.grafana import api, database, encryption, restore, swap
-from restaura.grafana.capture import Captured
-from restaura.grafana.content import ALGORITHM, DATABASE, EXPORTS, INI, PARTS, provisioning_parts
+from restaura.grafana.capture import Captured, provisioning
+from restaura.grafana.content import ALGORITHM, DATABASE, EXPORTS, INI, PARTS, do_not_open, provisioning_parts
 from restaura.grafana.content import PROVISIONING as FILES
 from restaura.grafana.installed import Installed, find
 from restaura.point import Consistency, Depth, Fingerprint
@@ -136,6 +136,7 @@ class Grafana:
     def _look(self, there: Installed, problems: list[tuple[str, str]], warnings: list[str]) -> int:
         """Look at what is installed here; return the size of the database, 0 where it is not SQLite's."""
         settings = there.settings
+        provisioning(there, "catalog")
         if settings.engine != "sqlite3":
             if not self._options.external_database:
                 fix = "back it up as a component of its own (`postgres`) in the same plan"
@@ -259,10 +260,15 @@ class Grafana:
         self._host.need_space(place, point.component.bytes, f"point {point.point_id}, {self._where}")
 
     def fingerprint(self, staged: Staged, depth: Depth) -> Fingerprint:
-        """Fingerprint what was unpacked; for the API, the documents as they were exported."""
+        """Fingerprint what was unpacked; for the API, the documents as they were exported.
+
+        In a drill, secrets that do not open disprove the point (DamagedError), though they did not open before either.
+        """
         content = restore.content(staged.data)
         wanted = staged.data["wanted"] if staged.part else PARTS
-        parts, counts, _ = content.fingerprint(depth, (*wanted, EXPORTS))
+        parts, counts, sealed = content.fingerprint(depth, (*wanted, EXPORTS))
+        if sealed and staged.target.kind == "scratch":
+            raise DamagedError(do_not_open(sealed), where=f"{self._where}, restored")
         if tree := staged.data[FILES]:
             index = restore.provisioning(tree, depth)
             loose = [f"{index.roots[0]}{one[len(tree['root']) :]}" for one in tree["loose"]]

@@ -321,6 +321,22 @@ def test_what_is_missing_is_said_with_its_fix(system: System, tmp_path: Path, mo
     server.seed()
 
 
+def test_rules_that_the_server_has_and_no_file_holds_make_a_point_suspect(system: System) -> None:
+    assert system.run("run", "daily")["components"][0]["state"] == "complete"
+    for gone in (server.ETC / "rules.yml", server.ELSEWHERE / "more.yml"):
+        text = gone.read_text()
+        gone.unlink()
+        try:
+            [found] = system.run("run", "daily", expect=3)["components"]
+        finally:
+            gone.write_text(text)
+        assert found["state"] == "suspect"
+        [note] = [one for one in found["notes"] if "has rules of" in one]
+        assert str(gone) in note
+        named = f"{gone} is named by the configuration, and not there"
+        assert (named in found["notes"]) == (gone.name == "rules.yml"), "a pattern may match nothing"
+
+
 def test_a_server_elsewhere_is_refused_unless_its_data_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.start()
     monkeypatch.setattr("restaura.prometheus.server._is_here", lambda _: False)
@@ -418,7 +434,7 @@ def _fingerprint(blocks: Path, place: Path, depth: str = "content") -> Fingerpri
     facts = Facts("2.53.3", "", str(server.ETC / "prometheus.yml"), "", True, 0, 0, True, 0, False, False)
     named = named_by(Place("unit"), facts.config)
     capture.copy_files(Place("unit"), [*named.plain, *named.secret], place)
-    one = capture.Captured(depth, facts, named, place, lambda: blocks, [], salt=b"s" * 16)  # type: ignore[arg-type]
+    one = capture.Captured(depth, facts, named, place, lambda: blocks, [], [], salt=b"s" * 16)  # type: ignore[arg-type]
     indexes = {tree.name: tree.index for tree in one.artifacts() if isinstance(tree, Tree)}
     return one.outcome(indexes).fingerprint
 

@@ -54,10 +54,10 @@ def test_every_file_is_found_as_prometheus_finds_it(folder: Path) -> None:
     found = named(
         folder,
         f"""
-rule_files: ["rules/*.yml", "{folder}/rules/b.rules", "none/*.yml"]
-scrape_config_files: ["more.yml"]
+rule_files: ["rules/*.yml", "{folder}/rules/b.rules", "none/*.yml", "gone.rules"]
+scrape_config_files: ["more.yml", "gone.yml"]
 scrape_configs:
-  - file_sd_configs: [{{files: ["t/*.json"]}}]
+  - file_sd_configs: [{{files: ["t/*.json", "t/gone.json"]}}]
     tls_config: {{ca_file: ca.pem, key_file: key.pem, cert_file: gone.pem}}
     http_headers: {{X-Token: {{files: ["pw"]}}}}
 """,
@@ -75,7 +75,7 @@ scrape_configs:
     ]
     assert sorted(Path(one).name for one in found.secret) == ["key.pem", "pw", "web.yml"]
     assert [Path(one).name for one in found.rules] == [".hidden.yml", "a.yml", "b.rules"]
-    assert found.missing == [str(folder / "gone.pem")]
+    assert sorted(Path(one).name for one in found.missing) == ["gone.json", "gone.pem", "gone.rules", "gone.yml"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class Captured:
     folder: Path
     snapshot: Callable[[], Path]
     notes: list[str]
+    doubts: list[str]
     hold: Hold | None = None
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     found: list[blocks.Block] = field(default_factory=list)
@@ -81,7 +82,7 @@ class Captured:
             if one.type == "file"
         ]
         found = fingerprint(self.depth, tsdb, self.found, files, self.salt)
-        return Outcome(found, "torn" if torn else "snapshot", notes)
+        return Outcome(found, "torn" if torn else "snapshot", notes, self.doubts)
 
     def _index(self, paths: Iterable[str]) -> trees.Index:
         return trees.scan(self.folder, [one.lstrip("/") for one in paths], depth="content")

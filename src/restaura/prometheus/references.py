@@ -86,7 +86,7 @@ def _walk(place: Place, node: Any, path: str, found: Named, key: str = "") -> No
         if name in ("rule_files", "scrape_config_files"):
             _add_matching(place, name, value, path, found)
         elif name == "files" and isinstance(value, list):
-            for one in _matching(place, value, path):
+            for one in _matching(place, value, path, found):
                 found.add(one, secret=key != "file_sd_configs")
         elif str(name).endswith("_file") and isinstance(value, str) and value:
             one = _joined(path, value)
@@ -100,7 +100,7 @@ def _walk(place: Place, node: Any, path: str, found: Named, key: str = "") -> No
 
 
 def _add_matching(place: Place, name: str, patterns: Any, path: str, found: Named) -> None:
-    for one in _matching(place, patterns, path):
+    for one in _matching(place, patterns, path, found):
         if name == "rule_files":
             found.add(one, secret=False)
             found.rules.append(one)
@@ -114,18 +114,28 @@ def _joined(path: str, named: str) -> str:
     return os.path.normpath(Path(path).parent / named)
 
 
-def _matching(place: Place, patterns: Any, path: str) -> Iterator[str]:
-    """Yield the files that match patterns of the file `path`, as the server sees them (Go's filepath.Glob)."""
+def _matching(place: Place, patterns: Any, path: str, found: Named) -> Iterator[str]:
+    """Yield the files that match patterns of the file `path`, as the server sees them (Go's filepath.Glob).
+
+    One that is no pattern and matches nothing is missing.
+    """
     for pattern in patterns if isinstance(patterns, list) else ():
-        folder, _, name = _joined(path, str(pattern)).rpartition("/")
-        if not glob.has_magic(folder):
-            here = place.readable(folder or "/")
-            names = glob.glob(name, root_dir=here, include_hidden=True) if here else []  # noqa: PTH207  hidden ones too
-            yield from (f"{folder}/{one}" for one in sorted(names) if Path(here, one).is_file())
-        elif place.root:
-            root = place.root.rstrip("/")
-            found = glob.glob(f"{glob.escape(root)}{folder}/{name}", include_hidden=True)  # noqa: PTH207  hidden ones too
-            yield from (one.removeprefix(root) for one in sorted(found) if Path(one).is_file())
+        there = list(_matches(place, str(pattern), path))
+        if not there and not glob.has_magic(str(pattern)):
+            found.missing.append(_joined(path, str(pattern)))
+        yield from there
+
+
+def _matches(place: Place, pattern: str, path: str) -> Iterator[str]:
+    folder, _, name = _joined(path, pattern).rpartition("/")
+    if not glob.has_magic(folder):
+        here = place.readable(folder or "/")
+        names = glob.glob(name, root_dir=here, include_hidden=True) if here else []  # noqa: PTH207  hidden ones too
+        yield from (f"{folder}/{one}" for one in sorted(names) if Path(here, one).is_file())
+    elif place.root:
+        root = place.root.rstrip("/")
+        found = glob.glob(f"{glob.escape(root)}{folder}/{name}", include_hidden=True)  # noqa: PTH207  hidden ones too
+        yield from (one.removeprefix(root) for one in sorted(found) if Path(one).is_file())
 
 
 def _holds_secret(node: Any) -> bool:

@@ -205,6 +205,12 @@ class Server:
             out_of_order=bool(re.search(r"^\s*out_of_order_time_window: *[1-9]", text, re.MULTILINE)),
         )
 
+    def rule_files(self) -> list[str]:
+        """Return the files whose rules the server has loaded now, as it sees them: one may have vanished since."""
+        folder = self.ask("status/runtimeinfo").get("CWD", "/")
+        found = {one["file"] for one in self.ask("rules")["groups"]}
+        return sorted(os.path.normpath(Path(folder) / one) for one in found)
+
     def place(self) -> Place:
         """Say where its files are on this host; SourceError when the container is not there."""
         if self.kind != "container":

@@ -88,9 +88,11 @@ class Prometheus:
         with self._host.spool("prometheus") as folder:
             limit = self._options.snapshot_timeout
             with snapshot.taken(self._host.journal, server.service, data, limit) as whole:
+                loaded = server.rule_files()
                 named = named_by(place, facts.config, facts.web_config, masked=facts.masked)
                 capture.copy_files(place, [*named.plain, *named.secret], folder)
-                yield capture.Captured(depth, facts, named, folder, whole, self._warnings(facts, named, place))
+                notes, doubts = self._warnings(facts, named, place), _unsaved(loaded, named)
+                yield capture.Captured(depth, facts, named, folder, whole, notes, doubts)
 
     # Restore
 
@@ -327,6 +329,15 @@ def _remove(folder: Path) -> None:
         folder.parent.rmdir()
     if folder.exists():
         raise SourceError("the drill's data could not be removed", where=str(folder), fix=f"rm -rf {folder}")
+
+
+def _unsaved(loaded: Sequence[str], named: Named) -> list[str]:
+    """Name the files whose rules the server has `loaded`, and that its configuration no longer leads to."""
+    return [
+        f"the server has rules of {one}, which is not saved: put it back, or have the server read its configuration"
+        for one in loaded
+        if one not in named.rules
+    ]
 
 
 def _bytes_of_blocks(data: Path) -> int:

@@ -73,7 +73,8 @@ def _message(verb: str, answer: dict[str, Any]) -> str:
     error = answer.get("error") or {}
     if not error:
         parts = [f"{one['component']}: {one['error']}" for one in answer.get("components", []) if one.get("error")]
-        found = [*dict.fromkeys(parts), *map(str, answer.get("problems", []))]
+        drilled = (answer.get("drill") or {}).get("problems", [])
+        found = [*dict.fromkeys(parts), *map(str, [*answer.get("problems", []), *drilled])]
         return "\n".join([f"restaura {verb} ended with exit code {answer['exit']}", *found])
     text = f"{error['where']}: {error['what']}" if error.get("where") else str(error["what"])
     return f"{text}\nfix: {error['fix']}" if error.get("fix") else text

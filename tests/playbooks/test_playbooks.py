@@ -137,6 +137,13 @@ def test_a_mistake_is_told_before_anything_is_changed(
     assert (seen.changed, sh(host, STATE)) == (0, before)
 
 
+def test_setup_is_not_green_when_the_next_backup_cannot_run(first: Play, site: Site, host: hosts.Host) -> None:
+    seen = setup(site, backup_runtime_plans=[{"name": "daily", "pause": {"units": ["ingestor.service"]}}])
+    assert seen.status == "failed"
+    assert "systemd does not know ingestor.service" in seen.text
+    assert setup(site).status == "successful"
+
+
 def test_a_restore_needs_the_names_of_all_hosts_of_the_play(first: Play, site: Site, host: hosts.Host) -> None:
     before = sh(host, DIGEST)
     sh(host, "cd /srv/shop && rm page-7 && echo spoilt > page-8")
@@ -187,7 +194,7 @@ def test_a_run_survives_the_loss_of_the_connection(first: Play, site: Site, host
     running.join()
     assert (done[0].status, done[0].failed) == ("successful", 0), done[0].messages
     assert setup(site).changed == 0
-    sh(host, "rm -r /srv/large")
+    sh(host, "truncate -s 0 /srv/large/blob")
 
 
 def test_the_installed_collection_does_the_same(first: Play, site: Site, tmp_path: Path) -> None:

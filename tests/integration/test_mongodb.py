@@ -318,6 +318,18 @@ def test_every_small_change_is_seen_in_the_fingerprint(server: Server, host: Hos
 # -- one moment
 
 
+def test_databases_that_are_not_named_are_told(server: Server, host: Host) -> None:
+    with server.client() as client:
+        there = sorted({*client.list_database_names()} - {"admin", "config", "local", "shop"})
+    assert there
+    one = source(host, databases=("shop",))
+    one.prepare("catalog")
+    with one.freeze("catalog") as frozen:
+        read(frozen.artifacts())
+        (note,) = frozen.outcome({}).notes
+    assert note == f"not in `databases`, and so not taken: {', '.join(there)} (or name it in `exclude_databases`)"
+
+
 def test_a_snapshot_holds_one_moment_while_all_is_written_to(server: Server, host: Host) -> None:
     over = threading.Event()
     with server.client() as client:

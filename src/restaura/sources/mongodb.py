@@ -78,6 +78,7 @@ class Mongodb:
     def __init__(self, options: MongodbComponent, host: "Host") -> None:
         self._options, self._host = options, host
         self._drill = ""
+        self._notes: list[str] = []
 
     # Capture
 
@@ -111,7 +112,14 @@ class Mongodb:
         return Probe(versions, size, "transactional" if about.snapshots else "snapshot", problems)
 
     def prepare(self, depth: Depth) -> Sequence[Tree]:  # noqa: ARG002 - the contract's
-        """Nothing is done before the freeze."""
+        """See which databases are left out."""
+        options = self._options
+        with connected(self._server()) as client:
+            left = sorted({*catalog.databases(client)} - {"admin", *options.databases, *options.exclude_databases})
+        if options.databases and left:
+            self._notes = [
+                f"not in `databases`, and so not taken: {', '.join(left)} (or name it in `exclude_databases`)"
+            ]
         return ()
 
     @contextlib.contextmanager
@@ -137,6 +145,7 @@ class Mongodb:
                 self._copy(server, client, frozen, names, stop_limit)
             if options.users:
                 frozen.add_accounts(capture.read_accounts(client, server), self._configuration(client))
+            frozen.notes += self._notes
             yield frozen
 
     def _copy(

@@ -59,6 +59,7 @@ class Qdrant:
     def __init__(self, options: QdrantComponent, host: "Host") -> None:
         self._options, self._host = options, host
         self._scratch = ""
+        self._notes: list[str] = []
 
     # Capture
 
@@ -82,7 +83,13 @@ class Qdrant:
 
     def prepare(self, depth: Depth) -> Sequence[Tree]:  # noqa: ARG002 - the contract's
         """Remove what earlier runs of this component left on the server and could not be found then."""
-        capture.drop_stages(self._server(), self._mark)
+        server, options = self._server(), self._options
+        capture.drop_stages(server, self._mark)
+        left = sorted({*server.collections()} - {*self._names(server, []), *options.exclude_collections})
+        if options.collections and left:
+            self._notes = [
+                f"not in `collections`, and so not taken: {', '.join(left)} (or name it in `exclude_collections`)"
+            ]
         return ()
 
     @contextlib.contextmanager
@@ -97,6 +104,7 @@ class Qdrant:
         frozen = FrozenCollections(server, self._host.journal, depth, self._new_id(), export=options.export, flat=flat)
         try:
             frozen.freeze(lambda: self._names(server, []), chosen=bool(options.collections))
+            frozen.notes += self._notes
             yield frozen
         except BaseException:
             # What could not be removed now stays in the journal.

@@ -94,6 +94,7 @@ def test_a_point_holds_what_a_person_expects(server: Server, host: Host, point: 
     assert PASSWORD.encode() not in b"".join(point.data[one] for one in names - point.secret)
     assert PASSWORD not in json.dumps([point.record.fingerprint.parts, point.record.notes])
     assert server.cli("CONFIG", "GET", "auto-aof-rewrite-percentage").splitlines()[1] == "100"
+    assert json.loads(point.data["server.json"])["config"]["auto-aof-rewrite-percentage"] == "100"
     assert leftovers(host) == []
 
 

@@ -69,6 +69,8 @@ class FrozenServer:
         with session(self.server) as client:
             told = client.info()
             self._files = servers.files_of(self.server, told)
+            # As it is without what the freeze itself sets.
+            self._config = servers.config_of(client.config_get("*"))
             wanted = {}
             if self._files is None:
                 # Sent as it is made, and to those alone who waited before the fork: then its first byte comes after it.
@@ -80,7 +82,6 @@ class FrozenServer:
             if wanted:
                 self._stack.enter_context(servers.changed_settings(self.host.journal, self.server, wanted))
             self._users = servers.lines_of(client.execute_command("ACL", "LIST"))
-            self._config = servers.config_of(client.config_get("*"))
             modules = servers.modules_of(client.execute_command("MODULE", "LIST"))
             if self._files is None:
                 self._begin_transfer(client)

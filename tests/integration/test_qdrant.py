@@ -25,6 +25,7 @@ from restaura.host import Host
 from restaura.paths import Paths
 from restaura.point import Fingerprint
 from restaura.qdrant import swap
+from restaura.qdrant.server import Server, Snapshot
 from restaura.sources import Target
 from restaura.sources.qdrant import Qdrant, QdrantComponent
 from tests import docker_project
@@ -128,7 +129,8 @@ def test_a_collection_in_strict_mode_is_read_in_the_pages_that_it_allows(server:
 
 def test_one_named_collection_has_its_files_side_by_side(server: QdrantServer, tmp_path: Path) -> None:
     host = system(tmp_path, server, collections=["prod"])
-    host.run("run", "daily")
+    taken = host.run("run", "daily")
+    assert "so not taken: plain (or name it in `exclude_collections`)" in json.dumps(taken["components"][0]["notes"])
     assert stored(tmp_path) == ["aliases.json", "export.json", "snapshot.snapshot"]
     exported = json.loads((next(tmp_path.glob("store/web1/daily/2*/qdrant")) / "export.json").read_text())
     points = server.client().scroll("docs", limit=1000, with_payload=True, with_vectors=True)[0]
@@ -517,6 +519,90 @@ def test_what_is_written_after_a_swap_died_is_not_lost(
     assert digest(server) == before
     Qdrant.discard(record)
     assert left(server) == []
+
+
+def test_what_is_written_while_a_collection_is_replaced_is_kept(
+    server: QdrantServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes as soon as the collection is there again: into what was restored, then into what is put back."""
+    owner = source(tmp_path, server, collections=["plain"])
+    point = take(owner)
+    server.call("POST", "/collections/plain/points/delete?wait=true", {"points": [2]})
+    before, points = digest(server), server.client().scroll("plain", with_vectors=True)
+    staged = owner.stage(point, Target("live"))
+    record = owner.plan_swap(staged)
+    folder, load, written = Path(record["directory"]), Server.recover, iter([71, 72])
+
+    def late(self: Server, collection: str, *arguments: Any, **options: Any) -> None:
+        load(self, collection, *arguments, **options)
+        if collection == "plain" and (number := next(written, 0)):
+            body = {"points": [{"id": number, "vector": [float(number)] * 4}]}
+            server.call("PUT", "/collections/plain/points?wait=true", body)
+
+    monkeypatch.setattr(Server, "recover", late)
+    with pytest.raises(SourceError, match="'plain' was written to") as told:
+        Qdrant.swap(record)
+    assert str(folder / "0.late.snapshot") in told.value.fix
+    Qdrant.undo(record)
+    Qdrant.undo(record)
+    assert server.client().scroll("plain", with_vectors=True) == points
+    for _ in range(2):
+        with pytest.raises(SourceError, match="wrote while") as left_over:
+            Qdrant.take_back("stage", staged.data)
+    assert digest(server) == before
+    for name, number in (("late", 71), ("late1", 72)):
+        with (folder / f"0.{name}.snapshot").open("rb") as file:
+            url = f"{server.url}/collections/found/snapshots/upload?priority=snapshot&wait=true"
+            assert requests.post(url, files={"snapshot": file}, timeout=60).ok
+        assert number in [one.id for one in server.client().scroll("found")[0]]
+        server.call("DELETE", "/collections/found")
+        (folder / f"0.{name}.snapshot").unlink()
+    shutil.rmtree(server.place / "snapshots/found")
+    assert str(folder / "0.late.snapshot") in left_over.value.what
+    Qdrant.take_back("stage", staged.data)
+    assert (left(server), folder.exists()) == ([], False)
+
+
+def test_a_collection_that_never_stands_still_is_not_deleted_for_an_undo(
+    server: QdrantServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swap, "PUT_BACK_PAUSE", 0.0)
+    owner = source(tmp_path, server, collections=["plain"])
+    point = take(owner)
+    server.call("POST", "/collections/plain/points/delete?wait=true", {"points": [2]})
+    before, points = digest(server), server.client().scroll("plain", with_vectors=True)
+    staged = owner.stage(point, Target("live"))
+    record = owner.plan_swap(staged)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swap, "_same", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Qdrant.swap(record)
+    take_snapshot, number = Server.make_snapshot, iter(range(100, 200))
+
+    def busy(self: Server, collection: str) -> Snapshot:
+        made = take_snapshot(self, collection)
+        body = {"points": [{"id": next(number), "vector": [1.0] * 4}]}
+        server.call("PUT", "/collections/plain/points?wait=true", body)
+        return made
+
+    server.call("PUT", "/collections/plain/points?wait=true", {"points": [{"id": 99, "vector": [1.0] * 4}]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "make_snapshot", busy)
+        with pytest.raises(SourceError, match="'plain' is being written to") as told:
+            Qdrant.undo(record)
+    assert "restaura recover" in told.value.fix
+    ids = [one.id for one in server.client().scroll("plain", limit=1000)[0]]
+    assert ids == [1, 2, 99, *range(100, next(number))], "all that was acknowledged is there"
+    Qdrant.undo(record)
+    assert server.client().scroll("plain", with_vectors=True) == points
+    assert (Path(record["directory"]) / "0.late.snapshot").exists()
+    shutil.rmtree(record["directory"])
+    Qdrant.take_back("stage", staged.data)
+    assert (digest(server), left(server)) == (before, [])
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ collection is made anew from the point's snapshot, which waits on the server bes
 `state.json` in the restore's directory says how far each collection is: `saved`, `replacing` (what is live may be
 deleted by now), `loading`, `replaced`; `undoing`, `undone`. Each is written before the act it names, as are the
 snapshots that the server was `asked` for.
-`N.before.snapshot` is what was live, `N.after.snapshot` what was restored, after an undo.
+`N.before.snapshot` is what was live, `N.after.snapshot` what was restored, after an undo, and `N.late.snapshot` (then
+`N.late1.snapshot`, …) what stood under the live name and is none of these: an application wrote meanwhile.
 """
 
 import json
@@ -36,7 +37,8 @@ def swap(record: dict[str, Any]) -> None:
             continue
         progress = Progress(directory, number)
         if not progress.state:
-            progress.write("saved", before=_save(server, one["final"], progress, "before"))
+            wanted = _content(server, one["stage"])
+            progress.write("saved", wanted=wanted, before=_save(server, one["final"], progress, "before"))
         if progress.state == "saved":
             progress.write("replacing")
         if progress.state == "replacing":
@@ -46,7 +48,13 @@ def swap(record: dict[str, Any]) -> None:
             waiting = Snapshot(one["stage"], UPLOADED, one["bytes"], one["sha256"])
             with server.download(waiting) as stream:
                 server.recover(one["final"], stream, waiting.size, waiting.checksum)
-            _compare(server, one["final"], _content(server, one["stage"]), directory)
+            if not _same(progress.told["wanted"], _content(server, one["final"])):
+                raise SourceError(
+                    f"collection {one['final']!r} was written to as it was made anew, or is not what it was made of",
+                    where=server.where,
+                    fix=f"stop what writes to it and try again. What was live before is kept in {directory}; "
+                    f"what was written since, once that is put back, in {progress.file('late')}",
+                )
             progress.write("replaced")
         leading = {alias: name for alias, name in record["aliases"].items() if name == one["final"]}
         server.change_aliases(leading)
@@ -58,7 +66,7 @@ def swap(record: dict[str, Any]) -> None:
 def undo(record: dict[str, Any]) -> None:
     """Make live again what was live before; what was restored goes into files.
 
-    SourceError when a collection is neither: then somebody wrote to it since, and it is left.
+    SourceError when a collection was written to before it was deleted: then it is left. What was written since is kept.
     """
     server, directory = Server.from_json(record["server"]), Path(record["directory"])
     if not directory.exists():
@@ -88,6 +96,7 @@ def discard(record: dict[str, Any]) -> None:
             for name in (one["stage"], one["old"]):
                 if name not in leading:
                     server.drop(name)
+    _refuse_late(record)
     shutil.rmtree(record["directory"], ignore_errors=True)
 
 
@@ -101,6 +110,7 @@ def take_back(data: dict[str, Any]) -> None:
             server.drop(name)
     progress = [Progress(directory, number) for number in range(len(data["collections"]))]
     if not any(one.asked or one.state in ("replacing", "loading", "replaced", "undoing") for one in progress):
+        _refuse_late(data)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -121,6 +131,11 @@ class Progress:
         """The snapshots that the server was asked for and that were not deleted: what was there before, and when."""
         return list(self.told.get("asked", ()))
 
+    @property
+    def late(self) -> list[str]:
+        """The files of what an application wrote while the collection was being replaced."""
+        return list(self.told.get("late", ()))
+
     def write(self, state: str, **more: Any) -> None:
         """Record durably what is begun now."""
         self.told = {**self.told, **more, "state": state}
@@ -128,7 +143,7 @@ class Progress:
         write_atomic(self._directory / "state.json", json.dumps(content).encode())
 
     def file(self, side: str) -> Path:
-        """Return where the collection as it was `before` or `after` the swap is kept."""
+        """Return where the collection as it was `before` or `after` the swap, or between (`late…`), is kept."""
         return self._directory / f"{self._number}.{side}.snapshot"
 
     def forget(self, server: Server, name: str) -> None:
@@ -197,14 +212,51 @@ def _refuse_written(server: Server, name: str, progress: Progress) -> None:
         )
 
 
+def _save_late(server: Server, name: str, progress: Progress) -> None:
+    """Keep what stands under a live name unless it is known or empty; SourceError when it never stands still."""
+    if name not in server.all_collections():
+        return
+    found = _content(server, name)
+    known = [one for one in map(progress.told.get, ("before", "wanted", "after")) if one]
+    # A load over what a dead process's upload made has the points of one and settings of the other.
+    points = found["points"] in [one["points"] for one in known]
+    settings = {part for one in known for part in one["structure"].items()}
+    if not found["count"] or (points and set(found["structure"].items()) <= settings):
+        return
+    side = f"late{len(progress.late) or ''}"
+    try:
+        _save(server, name, progress, side)
+    except RefusedError as error:
+        raise SourceError(
+            f"collection {name!r} is being written to: what was live before is not put back over it",
+            where=server.where,
+            fix="stop what writes to it, then: restaura recover",
+        ) from error
+    progress.write(progress.state, late=[*progress.late, str(progress.file(side))])
+
+
+def _refuse_late(record: dict[str, Any]) -> None:
+    """Raise SourceError when an application's points are in a file, which only a person may delete."""
+    directory = Path(record["directory"])
+    late = [one for number in range(len(record["collections"])) for one in Progress(directory, number).late]
+    if left := [one for one in late if Path(one).exists()]:
+        raise SourceError(
+            f"an application wrote while a collection was replaced: what stood there is in {left[0]}",
+            where=str(directory),
+            fix=f"load it as a collection of another name (docs/sources/qdrant.md, Without Restaura) and copy what you "
+            f"need; then: rm {left[0]}",
+        )
+
+
 def _put_back(server: Server, name: str, progress: Progress) -> None:
-    """Make a collection what it was before the swap.
+    """Make a collection what it was before the swap; what stands there and is not known is kept first.
 
     Tried again when that fails: a server that a dead process sent a snapshot to goes on making a collection of it.
     """
     before, path = progress.told["before"], progress.file("before")
     for left in reversed(range(PUT_BACK_TRIES)):
         try:
+            _save_late(server, name, progress)
             server.drop(name)
             if before:
                 _load(server, name, path, before)
@@ -227,9 +279,12 @@ def _content(server: Server, name: str) -> dict[str, Any]:
     return {"points": points.digest, "count": points.count, "structure": parts}
 
 
+def _same(known: dict[str, Any] | None, found: dict[str, Any]) -> bool:
+    return bool(known) and all((known or {}).get(key) == value for key, value in found.items())
+
+
 def _compare(server: Server, name: str, wanted: dict[str, Any], directory: Path) -> None:
-    found = _content(server, name)
-    if any(wanted[key] != value for key, value in found.items()):
+    if not _same(wanted, _content(server, name)):
         raise SourceError(
             f"collection {name!r} is not what it was made of",
             where=server.where,

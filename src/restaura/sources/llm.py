@@ -137,16 +137,22 @@ class Llm(NamedFiles):
         embedding: Mapping[str, Any],
         sizes: dict[str, dict[str, int]],
     ) -> None:
-        dimension, vector = embedding["dimension"], embedding.get("vector")
-        for name in embedding.get("collections") or sizes:
+        dimension, vector, named = embedding["dimension"], embedding.get("vector"), embedding.get("collections")
+        fix = "name the embedding model that the collection was made with"
+        if not named:
+            fix += ", or in `embedding.collections` those that it fills"
+            if any(dimension in ([there.get(vector)] if vector else there.values()) for there in sizes.values()):
+                # The others may be of other models.
+                return
+        for name in named or sizes:
             there = sizes.get(name)
             if there is None:
-                fix = "correct `collections`, or restore the collection"
-                folder.wrong(path, f"the collection {name!r} is not in Qdrant", fix, line)
+                gone = f"the collection {name!r} is not in Qdrant"
+                folder.wrong(path, gone, "correct `collections`, or restore the collection", line)
             elif dimension not in ([there.get(vector)] if vector else there.values()):
                 said = ", ".join(f"{key or 'the vector'} {size}" for key, size in sorted(there.items())) or "no vector"
                 what = f"embeddings of {dimension} dimensions do not fit the collection {name!r}: {said}"
-                folder.wrong(path, what, "name the embedding model that the collection was made with", line)
+                folder.wrong(path, what, fix, line)
 
     def _sizes(self, named: list[str]) -> dict[str, dict[str, int]]:
         """Return the size of each dense vector of Qdrant's collections; the unnamed vector is called ``."""
@@ -158,7 +164,8 @@ class Llm(NamedFiles):
         server = Server(options.name, url, options.container, options.port, options.ca_file, str(key or ""), SECONDS)
         present = {*server.collections(), *server.aliases()}
         found = {}
-        for name in named or server.collections():
+        taken = options.collections or server.collections()
+        for name in named or [one for one in taken if one not in options.exclude_collections]:
             if name in present:
                 vectors = server.info(name)["config"]["params"].get("vectors") or {}
                 single = isinstance(vectors.get("size"), int)
@@ -243,7 +250,7 @@ def _look_at_weights(
         wrong("`weights` is no list of objects with `path` and `sha256`", CORRECT, "weights")
     for file, sha256, _ in named:
         if not SHA256.fullmatch(sha256.lower()):
-            wrong(f"the `sha256` of {file} is none", "sha256sum FILE", "weights")
+            wrong(f"{file} has no `sha256`, or one that is none", "write there what says: sha256sum FILE", "weights")
         # Of restored ones `judge` tells: a link among them may lead to where they are to be.
         if folder.live and not folder.is_file(file):
             wrong(f"the weights {file} are not there, or in no path of `weights`", "name them in `weights`", "weights")

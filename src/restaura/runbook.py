@@ -2,7 +2,7 @@
 """The runbook of one host: whom to call, what is where, and what to type when it is gone. It holds no secret.
 
 It changes only when the configuration does, so that no run renews it. Every block marked `sh` is typed as it stands, as
-root, in this order; what is typed elsewhere is marked `console`.
+root, in this order; what is typed elsewhere, or with names that stand in capitals, is marked `console`.
 """
 
 import inspect
@@ -18,8 +18,8 @@ from restaura.config.shown import covers, told
 from restaura.output import printable
 from restaura.paths import Paths
 from restaura.point import safe_name
+from restaura.runbook_kinds import by_hand, debian_packages, needed
 from restaura.sources import registry
-from restaura.sources.postgres import PostgresComponent
 from restaura.staging import COPIES, TREE, protected
 
 # Restic's first release that keeps what we need; Debian 12 has an older one.
@@ -45,6 +45,26 @@ while IFS=: read -r name _ _ gid _ home shell; do
     getent passwd "$name" > /dev/null ||
         useradd --system --gid "$group" --home-dir "$home" --no-create-home --shell "$shell" "$name"
 done < {etc}/passwd"""
+
+
+# Brings a component's artifacts, as a dated store has them, out of a restic store.
+BRING = """\
+bring() {{
+  mkdir -p "{hand}/$1"
+  restic snapshots --json --tag "$point,component=$1" | python3 -c "
+import json, sys
+for one in json.load(sys.stdin):
+    tags = dict(tag.split('=', 1) for tag in one['tags'])
+    print(one['id'], tags['kind'], tags['artifact'])" | while read -r id kind artifact; do
+    place="{hand}/$1/$artifact"
+    mkdir -p "$(dirname "$place")"
+    case "$kind" in
+    tree) restic restore "$id" --target "$place" < /dev/null ;;
+    stream) restic dump "$id" "/${{artifact##*/}}" < /dev/null > "$place" ;;
+    esac
+  done
+  restic restore "latest:/streams/$1" --tag "$point,kind=manifest" --target "{hand}/$1"
+}}"""
 
 
 def render(config: Config, paths: Paths, store: Store | None = None) -> str:
@@ -178,13 +198,19 @@ def _gone(config: Config, store: Store) -> str:
         f"1. Bring the kit to the new machine, as `{kit}`, from where it is kept:",
         f"```console\nansible-vault decrypt {name}.kit      # only if it is encrypted\nscp {name}.kit "
         f"root@NEW-MACHINE:{kit}\n```",
-        "2. On the new machine, as root, what is needed to read the store, and the servers whose data comes back:",
+        "2. On the new machine, as root, what is needed to read the store, and what Debian has of the servers whose "
+        "data comes back:",
         _sh("apt-get update", _install([*_readers(store), *_servers(config)])),
     ]
     if store.type == "restic":
         parts += [
             f"restic must be {RESTIC} or newer. Debian 12's is older; this brings Debian 13's:",
             _sh(NEWER_RESTIC),
+        ]
+    if servers := [f"- `{one.name}`: {what}" for one in live if (what := needed(config.kinds[one.name], one))]:
+        parts += [
+            f"Before step {len(apart) + 6} each of these must be **there, running and empty**; do it now:",
+            "\n".join(servers),
         ]
     parts += [
         "3. The program, from the store. If others can write there, compare its SHA-256 with one of your own build.",
@@ -264,8 +290,10 @@ def _servers(config: Config) -> list[str]:
     """Return Debian's packages of the servers that the components come back to, and of their clients."""
     found: list[str] = []
     for one in config.components:
-        own = isinstance(one, PostgresComponent) and not one.container and not one.host
-        found += ["postgresql"] if own else registry()[config.kinds[one.name]].packages
+        kind = config.kinds[one.name]
+        own = debian_packages(kind, one)
+        # Debian's postgresql brings all that its source needs.
+        found += own if own and kind == "postgres" else [*own, *registry()[kind].packages]
     return found
 
 
@@ -320,11 +348,12 @@ def _by_hand(config: Config, first: Store) -> str:
         "With Debian's programs and the kit alone. What comes out is not compared with anything: prefer A and B.",
     ]
     for store in [first, *(one for one in config.stores if one is not first)]:
-        plan = next((one for one in config.plans if store in config.plan_stores(one)), None)
-        if plan is None:
-            continue
-        steps = _restic_by_hand(config, store, plan) if store.type == "restic" else _dated_by_hand(config, store, plan)
-        parts += [f"### Store {store.name}", _sh(_install(_readers(store))), *steps]
+        plans = [one for one in config.plans if store in config.plan_stores(one)]
+        parts += [f"### Store {store.name}", _sh(_install(_readers(store)))] if plans else []
+        for plan in plans:
+            hand = f"/root/by-hand-{store.name}" + (f"-{plan.name}" if plan is not plans[0] else "")
+            read = _restic_by_hand if store.type == "restic" else _dated_by_hand
+            parts += read(config, store, plan, hand)
     return "\n\n".join(parts)
 
 
@@ -332,7 +361,12 @@ def _of_kind(config: Config, plan: Plan, kind: str) -> list[str]:
     return [one.name for one in config.plan_components(plan) if config.kinds[one.name] == kind]
 
 
-def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
+def _others(config: Config, plan: Plan) -> list[Component]:
+    """Return the components that are not directories and files, but what a server gave."""
+    return [one for one in config.plan_components(plan) if config.kinds[one.name] not in ("files", *NAMED_FILES)]
+
+
+def _restic_by_hand(config: Config, store: Store, plan: Plan, hand: str) -> list[str]:
     remote = store.location.startswith("s3:")
     endpoint, bucket, prefix = _address(store) if remote else ("", "", "")
     place = f"s3:{endpoint}/{posixpath.join(bucket, prefix)}" if remote else store.location
@@ -357,7 +391,7 @@ def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
     ]
     for name in _of_kind(config, plan, "files"):
         tree, copies = (f'--tag "$point,component={name},artifact={one}"' for one in (TREE, COPIES))
-        restore = f"restic restore latest --target /root/by-hand-{store.name}/{name}"
+        restore = f"restic restore latest --target {hand}/{name}"
         there = f"restic snapshots --json {copies} | grep -q short_id"
         found.append(_sh(f"{restore} {tree}", f"if {there}; then {restore} {copies}; fi"))
     for name in [one for kind in NAMED_FILES for one in _of_kind(config, plan, kind)]:
@@ -366,18 +400,20 @@ def _restic_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
             _sh(
                 "for one in tree secrets etl_scripts weights elsewhere copies; do",
                 f"  if restic snapshots --json {tags} | grep -q short_id; then",
-                f"    restic restore latest --target /root/by-hand-{store.name}/{name} {tags}",
+                f"    restic restore latest --target {hand}/{name} {tags}",
                 "  fi",
                 "done",
             )
         )
+    if others := _others(config, plan):
+        found.append(_sh(BRING.format(hand=hand), *(f"bring {one.name}" for one in others)))
+        found += [by_hand(config.kinds[one.name], one, f"{hand}/{one.name}") for one in others]
     return found
 
 
-def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
+def _dated_by_hand(config: Config, store: Store, plan: Plan, hand: str) -> list[str]:
     host = config.settings.host
     below = [safe_name(host)] * store.host_segment + [safe_name(plan.name)] * store.plan_segment
-    hand = f"/root/by-hand-{store.name}"
     lines = [f"mkdir -p {hand} && cd {hand}"]
     if store.location.startswith("s3:"):
         _, bucket, prefix = _address(store)
@@ -416,10 +452,15 @@ def _dated_by_hand(config: Config, store: Store, plan: Plan) -> list[str]:
             f"`{name}`: the files of {directory} are in `{hand}/{name}` as they are. What ends in `.tar` or "
             "`.tar.gz` there holds paths from `/` on: `tar -xpf FILE -C /root/look`."
         )
-    for name in _of_kind(config, plan, "postgres"):
-        dump = f"pg_restore -d DATABASE {hand}/{name}/databases/DATABASE.dump"
-        roles = f"psql -f {hand}/{name}/globals.sql postgres"
-        found.append(f"`{name}`: roles with `{roles}`, then for each database `createdb DATABASE`, `{dump}`.")
+    if others := _others(config, plan):
+        trees = [
+            f"find {' '.join(f'{hand}/{one.name}' for one in others)} -name '*.tar' | sort | while read -r one; do",
+            '  mkdir -p "${one%.tar}"',
+            '  tar -xp --xattrs --acls --sparse --numeric-owner -C "${one%.tar}" -f "$one"',
+            "done",
+        ]
+        found.append(_sh(*trees))
+        found += [by_hand(config.kinds[one.name], one, f"{hand}/{one.name}") for one in others]
     return found
 
 

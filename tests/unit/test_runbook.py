@@ -16,7 +16,9 @@ from restaura.cli import parser
 from restaura.config import load
 from restaura.config.schema import Config
 from restaura.paths import Paths
-from restaura.runbook import render
+from restaura.runbook import NAMED_FILES, render
+from restaura.runbook_kinds import BY_HAND
+from restaura.sources import registry
 
 BUCKET, PREFIX = 'it\'s"$(reboot)"', "a|b `id`/web1"
 DECLARATION: dict[str, Any] = {
@@ -198,3 +200,87 @@ def test_only_what_is_needed_is_installed() -> None:
     assert "apt-get install -y --no-install-recommends python3 tar restic postgresql\n" in text
     assert "install -m 755 '/var/backups/it'\"'\"'s restaura/restaura.pyz' /usr/local/bin/restaura\n" in text
     assert "python3 - <<" not in text
+
+
+STACK = {
+    "postgres": [{"name": "pg"}, {"name": "pgc", "container": "db"}],
+    "redis": [{"name": "cache"}],
+    "mongodb": [{"name": "documents"}],
+    "qdrant": [{"name": "vectors", "container": "qdrant"}],
+    "grafana": [{"name": "graphs"}],
+    "prometheus": [{"name": "metrics"}, {"name": "far", "url": "http://10.0.0.5:9090", "data_directory": "/mnt"}],
+    "docker_volumes": [{"name": "volumes", "all": True}],
+    "langsmith": [{"name": "traces"}],
+}
+
+
+def stack(**sections: Any) -> str:
+    return render(load.parse({**DECLARATION, "components": STACK, **sections}, "test"), PATHS)
+
+
+def section(text: str, heading: str) -> str:
+    return text.split(f"\n{heading}", 1)[1].split("\n## ", 1)[0]
+
+
+def test_every_server_is_named_before_its_data_comes_back() -> None:
+    text = section(stack(), "## B.")
+    before, after = text.split("\n6. All the rest", 1)
+    assert "Before step 6 each of these must be **there, running and empty**" in before
+    for said in (
+        "- `pg`: PostgreSQL: `postgresql`, installed above",
+        "- `pgc`: PostgreSQL in the container `db`,",
+        "- `cache`: Redis: `redis-server`, installed above",
+        "- `metrics`: Prometheus: `prometheus`, installed above",
+        "- `far`: Prometheus at `10.0.0.5`",
+        "- `documents`: MongoDB, **which is not Debian's**",
+        "- `vectors`: Qdrant in the container `qdrant`,",
+        "- `graphs`: Grafana, **which is not Debian's**",
+        "- `volumes`: Docker",
+        "- `traces`: LangSmith",
+    ):
+        assert said in before, said
+    (install,) = (one for one in before.splitlines() if "apt-get install" in one and "python3 tar" in one)
+    assert {"postgresql", "redis-server", "prometheus"} <= set(install.split())
+    assert "step 6" not in after
+    assert "there, running and empty" not in section(
+        stack(components={"files": DECLARATION["components"]["files"]}), "## B."
+    )
+
+
+@pytest.mark.parametrize("store", ["local", "archive"])
+def test_every_component_is_put_back_by_hand(store: str) -> None:
+    text = section(stack(), "## C.").split(f"### Store {store}\n", 1)[1].split("\n### ", 1)[0]
+    names = [one["name"] for kind in STACK.values() for one in kind]
+    folder = f"/root/by-hand-{store}"
+    said = {name: re.split(r"\n\n`\w|$", text.split(f"\n`{name}`: ", 1)[1], maxsplit=1)[0] for name in names}
+    for name in names:
+        assert f"{folder}/{name}/" in said[name], name
+    for name, command in (
+        ("pg", f"runuser -u postgres -- pg_restore -C -d postgres < {folder}/pg/databases/DATABASE.dump"),
+        ("pg", f"runuser -u postgres -- psql -d postgres < {folder}/pg/globals.sql"),
+        ("pgc", f"docker exec -i db psql -U postgres -d postgres < {folder}/pgc/globals.sql"),
+        ("cache", f"install -o redis -g redis -m 660 {folder}/cache/dump.rdb /var/lib/redis/dump.rdb"),
+        ("documents", f"mongorestore --drop --dir={folder}/documents/dump"),
+        ("vectors", "/collections/COLLECTION/snapshots/upload?priority=snapshot&wait=true"),
+        ("graphs", f"-m 640 {folder}/graphs/grafana.db /var/lib/grafana/grafana.db"),
+        ("metrics", f"cp -a {folder}/metrics/tsdb /var/lib/prometheus/metrics2"),
+        ("volumes", f"cp -a {folder}/volumes/volumes/VOLUME/. /var/lib/docker/volumes/VOLUME/"),
+        ("traces", "Only Restaura writes all of it back"),
+    ):
+        assert command in said[name], command
+    for one in re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        subprocess.run(["sh", "-n"], input=one.encode(), check=True)
+
+
+def test_every_kind_says_how_its_data_goes_back_by_hand() -> None:
+    assert set(registry()) == {"files", *NAMED_FILES, *BY_HAND}
+
+
+def test_every_plan_of_a_store_is_read_by_hand() -> None:
+    plans = [{"name": "nightly", "components": ["pg"]}, {"name": "hourly", "components": ["cache"]}]
+    text = section(stack(plans=plans), "## C.")
+    for store in ("local", "archive"):
+        part = text.split(f"### Store {store}\n", 1)[1].split("\n### ", 1)[0]
+        assert f"/root/by-hand-{store}/pg/databases" in part
+        assert f"/root/by-hand-{store}-hourly/cache/dump.rdb" in part
+        assert len(re.findall("^The newest point of plan `(nightly|hourly)`", part, re.MULTILINE)) == 2

@@ -97,7 +97,7 @@ class _Units:
 
     def plan(self, _: Host, __: Plan, ___: str, step: PauseStep) -> Row:
         watched = [*units.stopped_with(step.units), *units.triggered(step.units)]
-        return {"units": list(step.units), "ran": units.running(step.units), "watched": watched}
+        return {"ran": units.running(step.units), "watched": watched}
 
     def pause(self, row: Row, seconds: float) -> list[str]:
         units.stop(row["ran"], seconds)
@@ -110,7 +110,7 @@ class _Units:
         return []
 
     def come_back(self, row: Row) -> str:
-        back = set(units.running([*row["units"], *row["ran"], *row["watched"]]))
+        back = set(units.running(row["watched"]))
         now, before = units.invocations(row["watched"]), row.get("started", {})
         back |= {one for one, start in now.items() if start and start != before.get(one, start)}
         names = ", ".join(sorted(back))

@@ -350,6 +350,13 @@ def test_a_restore_of_an_older_point_and_its_undo_lose_no_run_that_is_only_here(
     gone += traced("between")
     host.run("undo", restored)
     assert set(gone) < held()
+    # The archive was lost: there is none to give back.
+    shutil.rmtree(host.root / "var/lib/restaura/langsmith")
+    restored = host.run("restore", "--component", "langsmith", "--yes")["id"]
+    alone = traced("alone")
+    host.run("undo", restored)
+    host.run("undo", restored, "--discard")
+    assert set(alone) < held()
 
 
 LATER = """

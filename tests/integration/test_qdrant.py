@@ -26,7 +26,7 @@ from restaura.paths import Paths
 from restaura.point import Fingerprint
 from restaura.qdrant import swap
 from restaura.qdrant.server import Server, Snapshot
-from restaura.sources import Target
+from restaura.sources import Staged, Target
 from restaura.sources.qdrant import Qdrant, QdrantComponent
 from tests import docker_project
 from tests.docker_project import docker, wait_until
@@ -521,16 +521,24 @@ def test_what_is_written_after_a_swap_died_is_not_lost(
     assert left(server) == []
 
 
+def changed_and_staged(server: QdrantServer, tmp_path: Path) -> tuple[Staged, dict[str, Any], Any, Any]:
+    """Take a point of a collection, delete of it, and stage the point.
+
+    Return that, the record of its swap, and what the server holds: its digest, and the points of the collection.
+    """
+    owner = source(tmp_path, server, collections=["plain"])
+    point = take(owner)
+    server.call("POST", "/collections/plain/points/delete?wait=true", {"points": [2]})
+    held = digest(server), server.client().scroll("plain", with_vectors=True)
+    staged = owner.stage(point, Target("live"))
+    return staged, owner.plan_swap(staged), *held
+
+
 def test_what_is_written_while_a_collection_is_replaced_is_kept(
     server: QdrantServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody writes as soon as the collection is there again: into what was restored, then into what is put back."""
-    owner = source(tmp_path, server, collections=["plain"])
-    point = take(owner)
-    server.call("POST", "/collections/plain/points/delete?wait=true", {"points": [2]})
-    before, points = digest(server), server.client().scroll("plain", with_vectors=True)
-    staged = owner.stage(point, Target("live"))
-    record = owner.plan_swap(staged)
+    staged, record, before, points = changed_and_staged(server, tmp_path)
     folder, load, written = Path(record["directory"]), Server.recover, iter([71, 72])
 
     def late(self: Server, collection: str, *arguments: Any, **options: Any) -> None:
@@ -567,12 +575,7 @@ def test_a_collection_that_never_stands_still_is_not_deleted_for_an_undo(
     server: QdrantServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "PUT_BACK_PAUSE", 0.0)
-    owner = source(tmp_path, server, collections=["plain"])
-    point = take(owner)
-    server.call("POST", "/collections/plain/points/delete?wait=true", {"points": [2]})
-    before, points = digest(server), server.client().scroll("plain", with_vectors=True)
-    staged = owner.stage(point, Target("live"))
-    record = owner.plan_swap(staged)
+    staged, record, before, points = changed_and_staged(server, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(swap, "_same", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 
 import io
 import itertools
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,25 @@ def test_a_sweep_removes_what_was_not_seen_again(tmp_path: Path) -> None:
         archive.put("datasets", {"id": "2", "name": "b"})
         archive.sweep("datasets")
         assert [one["name"] for one in archive.objects("datasets")] == ["b"]
+
+
+def test_what_cannot_be_taken_over_for_want_of_room_is_an_error(tmp_path: Path) -> None:
+    with Archive(tmp_path / "later") as later:
+        for number in range(200):
+            later.put("runs", {**RUN, "id": f"r{number}", "outputs": {"text": "x" * 1000}})
+        later.commit()
+    with Archive(tmp_path / "restored") as restored:
+        restored._db.execute("PRAGMA max_page_count = 20")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            restored.take_over(tmp_path / "later")
+    with Archive(tmp_path / "again") as again:
+        again.take_over(tmp_path / "later")
+        again.take_over(tmp_path / "later")
+        assert again.count("runs") == 200
+    (tmp_path / "later/archive.db").write_bytes(b"no database")
+    with Archive(tmp_path / "other") as other:
+        other.take_over(tmp_path / "later")
+        assert other.count("runs") == 0
 
 
 def test_lines_are_split_wherever_the_pieces_end() -> None:

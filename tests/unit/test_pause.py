@@ -371,7 +371,7 @@ def test_what_a_component_took_over_goes_on_with_the_pause_or_after_it(monkeypat
     held = {"stop": [{"id": "etl"}, {"id": "other"}], "pause": [], "commands": []}
     rows = [
         {"kind": "containers", "held": held, "since": "2026-01-01T00:00:00+00:00", "names": [], "labels": ["etl=1"]},
-        {"kind": "units", "units": ["early", "late"], "ran": ["early", "late"], "watched": []},
+        {"kind": "units", "ran": ["early", "late"], "watched": ["early", "late"]},
         {"kind": "command", "command": "true", "resume": "true", "mark": "x", "ended": True},
     ]
     one = pause.Paused(rows=rows)

@@ -8,6 +8,7 @@ document of github.com/langchain-ai/docs (langsmith-platform-openapi.json), and 
 import hashlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -145,7 +146,7 @@ class Api:
         """
         offset, size, last, again = 0, LIMIT, b"", 0
         tail: list[str] = []
-        given: dict[str, None] = {}
+        given = OrderedDict[str, None]()
         while True:
             asked = {**params, "limit": size, "offset": offset - len(tail)}
             answer = self._read("GET", path, params=asked, most=PAGE_BYTES if size > SMALLEST_PAGE else 0)
@@ -173,8 +174,8 @@ class Api:
                 if name not in given:
                     given[name] = None
                     yield one
-            for name in list(given)[:-KEPT_IDENTITIES] if len(given) > KEPT_IDENTITIES else ():
-                del given[name]
+            while len(given) > KEPT_IDENTITIES:
+                given.popitem(last=False)
             if len(items) < size:
                 return
             offset += len(items) - len(tail)

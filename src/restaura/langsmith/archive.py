@@ -131,18 +131,21 @@ class Archive:
     def take_over(self, folder: Path) -> None:
         """Add what the archive in `folder`, which was read later, keeps though the server may have it no more.
 
-        One that is damaged adds nothing.
+        One that is damaged adds nothing. sqlite3.Error and OSError when there is no room: then this one may not take
+        its place.
         """
-        with contextlib.suppress(DamagedError, sqlite3.Error), Archive(folder) as other:
-            other.check()
-            other.close()
-            self._db.execute("ATTACH ? AS other", (str(folder / DATABASE),))
-            kinds = ", ".join("?" * len(KEPT))
-            copied = "SELECT kind, id, part, at, body, digest, 0 FROM other.item"
-            with self._db:
-                self._db.execute(f"INSERT OR REPLACE INTO item {copied} WHERE kind IN ({kinds})", KEPT)
-                self._db.execute("INSERT OR REPLACE INTO mark SELECT * FROM other.mark WHERE name LIKE 'until %'")
-            self._db.execute("DETACH other")
+        try:
+            with Archive(folder) as other:
+                other.check()
+        except DamagedError:
+            return
+        self._db.execute("ATTACH ? AS other", (str(folder / DATABASE),))
+        kinds = ", ".join("?" * len(KEPT))
+        copied = "SELECT kind, id, part, at, body, digest, 0 FROM other.item"
+        with self._db:
+            self._db.execute(f"INSERT OR REPLACE INTO item {copied} WHERE kind IN ({kinds})", KEPT)
+            self._db.execute("INSERT OR REPLACE INTO mark SELECT * FROM other.mark WHERE name LIKE 'until %'")
+        self._db.execute("DETACH other")
         for file in (folder / ATTACHMENTS / "runs").glob("*/*"):
             to = self.attachments / file.relative_to(folder / ATTACHMENTS)
             if not to.exists():

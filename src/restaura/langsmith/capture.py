@@ -179,7 +179,7 @@ class Reader:
                 what = f"{gone} runs of project {project['name']} are no longer on the server"
                 self.notes.append(f"{what}: the archive keeps them")
 
-    def _counts(self, key: str, begun: datetime, until: datetime) -> list["Span"] | None:
+    def _counts(self, key: str, begun: datetime, until: datetime) -> list[Span] | None:
         """Return what is held and what the server counts of the last weeks, and of spans twice as long each before.
 
         Of all time together, runs that the server has deleted would hide as many that were never read.

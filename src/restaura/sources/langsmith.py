@@ -330,7 +330,8 @@ class Langsmith:
                 live.rename(new)
             if kept.exists() and not live.exists():
                 kept.rename(live)
-            if live.exists() and new.exists():
+            if new.exists():
+                # Also where there was no archive before: what was read since is in none but this.
                 with Archive(live) as archive:
                     archive.take_over(new)
 

@@ -139,9 +139,13 @@ class Llm(NamedFiles):
     ) -> None:
         dimension, vector, named = embedding["dimension"], embedding.get("vector"), embedding.get("collections")
         fix = "name the embedding model that the collection was made with"
+
+        def fits(there: dict[str, int]) -> bool:
+            return dimension in ([there.get(vector)] if vector else there.values())
+
         if not named:
             fix += ", or in `embedding.collections` those that it fills"
-            if any(dimension in ([there.get(vector)] if vector else there.values()) for there in sizes.values()):
+            if any(map(fits, sizes.values())):
                 # The others may be of other models.
                 return
         for name in named or sizes:
@@ -149,7 +153,7 @@ class Llm(NamedFiles):
             if there is None:
                 gone = f"the collection {name!r} is not in Qdrant"
                 folder.wrong(path, gone, "correct `collections`, or restore the collection", line)
-            elif dimension not in ([there.get(vector)] if vector else there.values()):
+            elif not fits(there):
                 said = ", ".join(f"{key or 'the vector'} {size}" for key, size in sorted(there.items())) or "no vector"
                 what = f"embeddings of {dimension} dimensions do not fit the collection {name!r}: {said}"
                 folder.wrong(path, what, fix, line)
